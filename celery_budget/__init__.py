@@ -1,0 +1,22 @@
+"""Priority bands and budgets for existing Celery apps."""
+
+from celery_budget.app import install
+from celery_budget.errors import (
+    BudgetError,
+    HeaderError,
+    NotInTask,
+    OptionError,
+    PolicyError,
+)
+from celery_budget.task import BudgetTask, budget
+
+__all__ = [
+    "BudgetError",
+    "BudgetTask",
+    "HeaderError",
+    "NotInTask",
+    "OptionError",
+    "PolicyError",
+    "budget",
+    "install",
+]

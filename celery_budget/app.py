@@ -1,0 +1,103 @@
+"""`install`: joins all parts to an existing Celery app."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary, ref
+
+from celery.utils.imports import symbol_by_name
+
+from celery_budget.policy.load import load
+from celery_budget.producer.amqp import budgeted
+from celery_budget.producer.stamp import connect
+from celery_budget.task import task_class
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+    from celery_budget.policy.model import Policy
+
+#: Where a policy may come from: a path, the same as a dict, or None for the setting.
+Source = str | Path | Mapping[str, object] | None
+
+#: The setting that names the policy when `install` does not; `CELERY_BUDGET_POLICY` in Django.
+SETTING = "budget_policy"
+
+#: By name: a web process publishes and never loads the worker.
+BAND_STEP = "celery_budget.worker.bootstep:BandStep"
+
+_installed: WeakKeyDictionary[Celery, Installation] = WeakKeyDictionary()
+_lock = Lock()
+
+
+class Installation:
+    """What `install` joined to one app.
+
+    Attributes:
+        given: The policy as given to `install`; None when the setting decides.
+    """
+
+    def __init__(self, app: Celery, given: Source) -> None:
+        self._app = ref(app)
+        self.given = Path(given).absolute() if isinstance(given, str | Path) else given
+        self._policy: Policy | None = None
+        self._lock = Lock()
+
+    @property
+    def policy_source(self) -> Source:
+        """The policy's path or dict: what `install` was given, else the app's setting."""
+        if self.given is not None:
+            return self.given
+        app = self._app()
+        return None if app is None else app.conf.get(SETTING)
+
+    def policy(self) -> Policy:
+        """Load the policy, once, when it is first needed.
+
+        Not at `install`: that must work before the settings are complete, and a policy with
+        mistakes must not keep `celery -A app budget check` from naming them.
+
+        Raises:
+            PolicyError: the policy has mistakes; every one is named.
+        """
+        if self._policy is None:
+            with self._lock:
+                if self._policy is None:
+                    self._policy = load(self.policy_source)
+        return self._policy
+
+
+def install(app: Celery, policy: Source = None) -> None:
+    """Give every task of an app a priority band.
+
+    Cheap: reads no settings and no file, opens no connection. Installing again replaces the
+    policy and changes nothing else. Call it before the app publishes or starts a worker.
+
+    Args:
+        app: An existing Celery app; its broker, queues, tasks and workers stay.
+        policy: Path of a TOML file, relative to the working directory, or the same as a dict;
+            None: the setting `budget_policy`, and without it one band that changes nothing.
+    """
+    current = getattr(app, "_get_current_object", None)
+    if current is not None:
+        app = current()
+    with _lock:
+        known = _installed.get(app)
+        if known is not None:
+            known.__init__(app, policy)  # type: ignore[misc]
+            return
+        installation = _installed[app] = Installation(app, policy)
+    app.task_cls = task_class(app.task_cls)
+    amqp_cls = symbol_by_name(app.amqp_cls)
+    app.amqp_cls = budgeted(amqp_cls, installation.policy)
+    app.__dict__.pop("amqp", None)  # made already: the next use makes ours
+    app.steps["consumer"].add(BAND_STEP)
+    connect()
+
+
+def installed(app: Celery) -> Installation | None:
+    """Find what `install` joined to an app; None when it was not called."""
+    return _installed.get(app)

@@ -1,0 +1,59 @@
+"""The closed vocabulary of decisions: what the dispatcher may answer, each with its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from celery_budget.core.ticket import Ticket
+
+
+class Reason(StrEnum):
+    """Why a decision was made; also the event field, the metric label and the docs row."""
+
+    # Why a ticket starts.
+    RANK = "rank"  # its band preempts and is the most urgent one waiting
+    SHARE = "share"  # it was its band's weighted turn
+    MIN_SHARE = "min_share"  # its band was owed its minimum share
+    RESERVED = "reserved"  # only a slot reserved for its band was free
+    # Why a ticket waits.
+    NO_SLOT = "no_slot"  # every slot of the worker is busy
+    RESERVE_KEPT = "reserve_kept"  # the free slots are kept for other bands
+    BEHIND = "behind"  # a slot is free, and others go first
+    GATHER = "gather"  # a slot has just become free, and messages that go first may arrive
+    # Why a ticket will never start.
+    EXPIRED = "expired"  # its hard expiry passed while it waited
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Give the ticket a slot now; the dispatcher counts it as running from here on."""
+
+    ticket: Ticket
+    reason: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """Never start the ticket: account for it as expired."""
+
+    ticket: Ticket
+    reason: Reason = Reason.EXPIRED
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """The ticket stays held.
+
+    Attributes:
+        reason: What blocks it now.
+        until: Unix seconds when that may change by itself; inf: until something ends.
+        ahead: Tickets of its band that are held before it, by arrival.
+    """
+
+    reason: Reason
+    until: float
+    ahead: int
+
+
+Decision = Start | Expire | Wait

@@ -1,0 +1,178 @@
+"""Every error this package raises, one tree under `BudgetError`.
+
+Fields travel in `args` and the text is built in `__str__`, so that an error pickles by
+itself on its way from a child process. "Not admitted yet" is a decision, not an error.
+Raised by every layer above; this module imports nothing of ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a policy.
+
+    Attributes:
+        path: Where, as the author writes it: `bands.critical.weight`, or file:line:column.
+        message: What is wrong there.
+        suggestion: What to write instead; "" when nothing is close.
+    """
+
+    path: str
+    message: str
+    suggestion: str = ""
+
+    def __str__(self) -> str:
+        text = f"{self.path}: {self.message}" if self.path else self.message
+        return f"{text}; {self.suggestion}" if self.suggestion else text
+
+
+class BudgetError(Exception):
+    """Catch whatever celery-budget raises."""
+
+
+class DurationError(BudgetError, ValueError):
+    """Fix a duration: it was not one such as "250ms", "1h30m" or a number of seconds.
+
+    Attributes:
+        value: What was given, shortened for display.
+        problem: What is wrong with it.
+    """
+
+    def __init__(self, value: str, problem: str) -> None:
+        super().__init__(value, problem)
+        self.value = value
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.value} is not a duration: {self.problem}"
+
+
+class PolicyError(BudgetError):
+    """Fix the policy: it was refused whole, with every mistake found in it.
+
+    Attributes:
+        problems: In the order of the file; never empty.
+    """
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(self.problems)
+
+    def __str__(self) -> str:
+        count = len(self.problems)
+        head = "the policy has a mistake" if count == 1 else f"the policy has {count} mistakes"
+        return "\n".join([f"{head}:", *(f"  {problem}" for problem in self.problems)])
+
+
+class HeaderError(BudgetError):
+    """Fix the sender: its message carries a `budget` header that nobody can read.
+
+    Attributes:
+        field: The key of the header, "" for the header as a whole.
+        problem: What the sender did wrong.
+    """
+
+    def __init__(self, field: str, problem: str) -> None:
+        super().__init__(field, problem)
+        self.field = field
+        self.problem = problem
+
+    def __str__(self) -> str:
+        where = f"header budget, field {self.field}" if self.field else "header budget"
+        return f"{where}: {self.problem}"
+
+
+class OptionError(BudgetError, ValueError):
+    """Fix the call or the decorator: an option such as `band` has an impossible value.
+
+    Attributes:
+        option: Name of the option, e.g. "band".
+        problem: What is wrong with its value.
+        suggestion: What to write instead; "" when nothing is close.
+    """
+
+    def __init__(self, option: str, problem: str, suggestion: str = "") -> None:
+        super().__init__(option, problem, suggestion)
+        self.option = option
+        self.problem = problem
+        self.suggestion = suggestion
+
+    def __str__(self) -> str:
+        text = f"option {self.option}: {self.problem}"
+        return f"{text}; {self.suggestion}" if self.suggestion else text
+
+
+class NotInTask(BudgetError, RuntimeError):  # noqa: N818 - says what is the case, as LookupError does
+    """Use `budget` under a running task only; here is none.
+
+    Attributes:
+        attribute: What was asked of `budget`, e.g. "deadline".
+    """
+
+    def __init__(self, attribute: str) -> None:
+        super().__init__(attribute)
+        self.attribute = attribute
+
+    def __str__(self) -> str:
+        return (
+            f"budget.{self.attribute} was used outside a task; "
+            "call it from the task's body or from code that the body runs"
+        )
+
+
+class TaskNotFound(BudgetError, LookupError):  # noqa: N818 - says what is the case
+    """Look elsewhere: no place that was searched knows the task id.
+
+    Attributes:
+        task_id: The id that was asked for.
+        searched: The places that answered, e.g. ("worker1@host", "queue celery").
+    """
+
+    def __init__(self, task_id: str, searched: Sequence[str]) -> None:
+        self.task_id = task_id
+        self.searched = tuple(searched)
+        super().__init__(task_id, self.searched)
+
+    def __str__(self) -> str:
+        if not self.searched:
+            return f"task {self.task_id} was not found: nobody answered; is a worker running?"
+        return f"task {self.task_id} was not found; searched: {', '.join(self.searched)}"
+
+
+class MoveError(BudgetError):
+    """Leave the task where it is, or do what the text says: it cannot be moved as asked.
+
+    Attributes:
+        task_id: Whose move it was.
+        problem: Why not, and what to do.
+    """
+
+    def __init__(self, task_id: str, problem: str) -> None:
+        super().__init__(task_id, problem)
+        self.task_id = task_id
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"task {self.task_id} was not moved: {self.problem}"
+
+
+class NotInstalled(BudgetError):  # noqa: N818 - says what is the case
+    """Call `install(app)` first: the app is plain Celery.
+
+    Attributes:
+        app: Name of the app.
+    """
+
+    def __init__(self, app: str) -> None:
+        super().__init__(app)
+        self.app = app
+
+    def __str__(self) -> str:
+        return (
+            f"the app {self.app} has no celery-budget; where it is made, add: "
+            "from celery_budget import install; install(app)"
+        )

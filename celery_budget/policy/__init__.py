@@ -1,0 +1,1 @@
+"""What the operator declared: bands, task rules and defaults, checked and settled."""

@@ -1,0 +1,240 @@
+"""Load: from a file or a mapping to a checked `Policy`. The only place that reads a file.
+
+Every mistake is collected before the policy is refused; what one key alone shows is checked
+against the shapes in `policy/document.py`, the rest here. Called by `install` and the CLI.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from math import fsum
+from pathlib import Path
+
+import msgspec
+
+from celery_budget.errors import OptionError, PolicyError, Problem
+from celery_budget.policy.document import MAX_BANDS, BandTable, Document, TaskTable
+from celery_budget.policy.model import Band, Policy, TaskRule
+from celery_budget.policy.names import closest, is_name, is_text
+from celery_budget.policy.problems import Problems, escape, join, quote
+from celery_budget.policy.table import Table, kind
+from celery_budget.policy.tenant import parse_template
+
+#: A policy is a page or two; whatever is larger is another file.
+MAX_FILE_BYTES = 1_048_576
+
+_PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+_WILDCARD = re.compile(r"\*|\?|\[!?\]?[^\]]*\]")
+
+
+def load(source: str | Path | Mapping[str, object] | None) -> Policy:
+    """Read and check a policy.
+
+    Args:
+        source: Path of a TOML file, or the same content as a mapping; None, "" or an empty
+            mapping give the policy of an app without one.
+
+    Raises:
+        PolicyError: With every mistake, each with its place and, where one is close, what
+            was probably meant.
+
+    .. versionadded:: 0.1
+    """
+    if source is None or source == "":
+        return Policy()
+    content: object = _read(Path(source)) if isinstance(source, str | Path) else source
+    if not isinstance(content, Mapping):
+        raise PolicyError([Problem("", f"a policy is a path or a table, not {kind(content)}")])
+    problems = Problems()
+    policy = _build(content, problems)
+    problems.raise_if_any()
+    return policy
+
+
+def schema() -> dict[str, object]:
+    """Describe the policy file as a JSON Schema, for editors.
+
+    .. versionadded:: 0.1
+    """
+    described = msgspec.json.schema(Document)
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **described}
+
+
+def _read(path: Path) -> Mapping[str, object]:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise _refusal(path, f"cannot be read: {why}", "give the path of a TOML file") from error
+    if len(raw) > MAX_FILE_BYTES:
+        raise _refusal(path, "is larger than 1 MiB and so no policy")
+    try:
+        return tomllib.loads(raw.decode("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise _refusal(f"{path}:{line}", "is not UTF-8 text", "save the file as UTF-8") from error
+    except RecursionError as error:
+        raise _refusal(path, "is nested too deeply to be a policy") from error
+    except ValueError as error:  # TOMLDecodeError, and int() beyond its limit of digits
+        text = str(error)
+        place = _PLACE.search(text)
+        message = text[: place.start()] if place else text
+        where = f"{path}:{place[1]}:{place[2]}" if place and place[1] else path
+        raise _refusal(where, f"is not TOML: {message[:1].lower()}{message[1:]}") from error
+
+
+def _refusal(place: str | Path, message: str, suggestion: str = "") -> PolicyError:
+    return PolicyError([Problem(escape(str(place)), message, suggestion)])
+
+
+def _build(content: Mapping[str, object], problems: Problems) -> Policy:
+    top = Table(Document, content, "", problems)
+    raw_bands = content.get("bands", {})
+    bands = _bands(raw_bands, problems)
+    # Names as written, good or bad: a band that was refused is not unknown as well.
+    known = (
+        [name for name in raw_bands if isinstance(name, str)]
+        if isinstance(raw_bands, Mapping)
+        else []
+    )
+    rules = _rules(content.get("tasks", {}), known, problems)
+    if rules and not raw_bands:
+        problems.add("bands", "at least one band is needed for the rules in tasks")
+    default = top.text("default_band")
+    if default is not None and default not in known:
+        _unknown_band("default_band", default, known, problems)
+    elif "default_band" not in content and len(known) > 1:
+        problems.add(
+            "default_band",
+            "is missing, and there is more than one band",
+            f"write one of {_listed(known)}",
+        )
+    options = top.texts("caller_options")
+    plain = Policy()
+    return Policy(
+        bands=tuple(bands) or plain.bands,
+        default_band=default or (known[0] if known else plain.default_band),
+        tasks=tuple(sorted(rules, key=_specificity)),
+        caller_options=plain.caller_options if options is None else frozenset(options),
+        seed=top.integer("seed") or plain.seed,
+    )
+
+
+def _bands(raw: object, problems: Problems) -> list[Band]:
+    if not isinstance(raw, Mapping):
+        problems.add("bands", f"must be a table of bands, not {kind(raw)}")
+        return []
+    if len(raw) > MAX_BANDS:
+        problems.add("bands", f"holds {len(raw)} bands; at most {MAX_BANDS} are possible")
+        return []
+    bands: list[Band] = []
+    owners: dict[str, str] = {}
+    for name, content in raw.items():
+        path = join("bands", name)
+        if not isinstance(name, str) or not is_name(name):
+            problems.add(path, "a band's name is 1 to 64 of the characters A-Z a-z 0-9 _ . -")
+            continue
+        table = Table(BandTable, content, path, problems)
+        queues = table.texts("queues") or (name,)
+        if not table.is_refused("queues"):
+            _claim(queues, name, owners, table, problems)
+        bands.append(
+            Band(
+                name=name,
+                rank=len(bands),
+                queues=queues,
+                weight=table.number("weight") or 1.0,
+                reserve=table.integer("reserve") or 0,
+                min_share=table.number("min_share") or 0.0,
+                preempts=table.is_set("preempts"),
+                latency_target=table.number("latency_target"),
+                deadline=table.number("deadline"),
+                expires=table.number("expires"),
+            )
+        )
+    total = fsum(band.min_share for band in bands)
+    if total >= 1:
+        problems.add("bands", f"the min_share of all bands adds up to {total:g}; keep it below 1")
+    return bands
+
+
+def _claim(
+    queues: tuple[str, ...],
+    band: str,
+    owners: dict[str, str],
+    table: Table,
+    problems: Problems,
+) -> None:
+    path = join(table.path, "queues")
+    for queue in queues:
+        if not queue.strip() or not is_text(queue):
+            problems.add(path, "holds a name that no queue can have")
+            continue
+        owner = owners.setdefault(queue, band)
+        if owner != band:
+            how = "" if "queues" in table else " (its default, as it names no queues)"
+            problems.add(path, f"queue {quote(queue)}{how} already belongs to band {owner}")
+    if len(set(queues)) < len(queues):
+        problems.add(path, "names a queue twice")
+
+
+def _rules(raw: object, known: list[str], problems: Problems) -> list[TaskRule]:
+    if not isinstance(raw, Mapping):
+        problems.add("tasks", f"must be a table of rules, not {kind(raw)}")
+        return []
+    rules: list[TaskRule] = []
+    for pattern, content in raw.items():
+        path = join("tasks", pattern)
+        if not isinstance(pattern, str) or not 0 < len(pattern) <= 255 or not pattern.strip():
+            problems.add(path, "a pattern is text of 1 to 255 characters")
+            continue
+        if pattern != pattern.strip():
+            problems.add(
+                path, "the pattern has spaces around it", f"write {quote(pattern.strip())}"
+            )
+            continue
+        table = Table(TaskTable, content, path, problems)
+        band = table.text("band")
+        if band is not None and band not in known:
+            _unknown_band(join(path, "band"), band, known, problems)
+        tenant = table.text("tenant")
+        if tenant is not None:
+            try:
+                parse_template(tenant)
+            except OptionError as error:
+                problems.add(join(path, "tenant"), error.problem, error.suggestion)
+        rules.append(
+            TaskRule(
+                pattern=pattern,
+                band=band,
+                tenant=tenant,
+                deadline=table.number("deadline"),
+                expires=table.number("expires"),
+            )
+        )
+    return rules
+
+
+def _unknown_band(path: str, name: str, known: list[str], problems: Problems) -> None:
+    if not known:
+        problems.add(path, f"band {quote(name)} is unknown, as the policy has no bands")
+        return
+    problems.add(
+        path,
+        f"band {quote(name)} is unknown",
+        closest(name, known) or f"the policy has {_listed(known)}",
+    )
+
+
+def _listed(names: list[str]) -> str:
+    good = [name for name in names if is_name(name)]
+    return ", ".join(good[:8] + ["…"] * (len(good) > 8))
+
+
+def _specificity(rule: TaskRule) -> tuple[bool, int]:
+    """Sort exact names first, then by literal characters; ties keep the file's order."""
+    literal = _WILDCARD.sub("", rule.pattern)
+    return literal != rule.pattern, -len(literal)

@@ -1,0 +1,75 @@
+"""The list of a policy's mistakes while it is being read, and how their places are written.
+
+Called by `policy/load.py`; it ends as the `problems` of a `PolicyError`.
+"""
+
+from __future__ import annotations
+
+import re
+
+from celery_budget.errors import PolicyError, Problem
+
+#: Enough for any honest file; a bound for one that is no policy at all.
+MAX_PROBLEMS = 1_000
+
+#: Longest piece of the author's own text that a message repeats.
+MAX_SHOWN = 64
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class Problems:
+    """Collects every mistake, so that one run of the check shows them all."""
+
+    def __init__(self) -> None:
+        self._found: list[Problem] = []
+        self._left_out = 0
+
+    def __len__(self) -> int:
+        return len(self._found) + self._left_out
+
+    def add(self, path: str, message: str, suggestion: str = "") -> None:
+        """Note one mistake."""
+        if len(self._found) < MAX_PROBLEMS:
+            self._found.append(Problem(path, message, suggestion))
+        else:
+            self._left_out += 1
+
+    def raise_if_any(self) -> None:
+        """Refuse the policy if anything was noted.
+
+        Raises:
+            PolicyError: With all of it.
+        """
+        if not self._found:
+            return
+        if self._left_out:
+            self._found.append(Problem("", f"and {self._left_out} more mistakes"))
+        raise PolicyError(self._found)
+
+
+def join(path: str, key: object) -> str:
+    """Write the place of a key below a path as its author would in TOML."""
+    text = key if isinstance(key, str) else f"<{type(key).__name__}>"
+    if _BARE_KEY.fullmatch(text) is None:
+        text = quote(text)
+    return f"{path}.{text}" if path else text
+
+
+def quote(text: str) -> str:
+    """Quote a text of the author's for a message, shortened."""
+    cut = text if len(text) <= MAX_SHOWN else text[: MAX_SHOWN - 1] + "…"
+    escaped = cut.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escape(escaped)}"'
+
+
+def escape(text: str) -> str:
+    """Escape what a terminal or a line of a log must not get."""
+    if text.isprintable():
+        return text
+    return "".join(
+        character
+        if character.isprintable()
+        else character.encode("unicode_escape").decode()
+        for character in text
+    )

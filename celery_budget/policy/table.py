@@ -1,0 +1,168 @@
+"""One table of the policy file, converted key by key so that one bad value hides no other.
+
+Knows shapes and types, not what a policy means. Called by `policy/load.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import isfinite
+from typing import cast, get_args
+
+import msgspec
+
+from celery_budget.errors import DurationError
+from celery_budget.policy.document import CallerOption, QueueName
+from celery_budget.policy.names import closest
+from celery_budget.policy.problems import Problems, join, quote
+from celery_budget.units import seconds
+
+_DURATIONS = frozenset({"latency_target", "deadline", "expires"})
+_TABLES = frozenset({"bands", "tasks"})
+_LISTS: dict[str, object] = {"queues": QueueName, "caller_options": CallerOption}
+
+
+class Table:
+    """The good values of one table; the bad ones are noted as problems.
+
+    Args:
+        shape: Its keys and their types, from `policy/document.py`.
+        raw: What the file or the mapping holds there; anything at all.
+        path: Its place, "" for the file itself.
+        problems: Gets every mistake.
+    """
+
+    __slots__ = ("_problems", "_refused", "_values", "path")
+
+    def __init__(
+        self, shape: type[msgspec.Struct], raw: object, path: str, problems: Problems
+    ) -> None:
+        self.path = path
+        self._problems = problems
+        self._values: dict[str, object] = {}
+        self._refused: set[str] = set()
+        if not isinstance(raw, Mapping):
+            problems.add(path, f"must be a table, not {kind(raw)}")
+            return
+        types = {described.name: described.type for described in msgspec.structs.fields(shape)}
+        for key, value in raw.items():
+            if not isinstance(key, str) or key not in types:
+                self._refuse_key(key, value, types)
+            elif path == "" and key in _TABLES:
+                continue  # a table of tables, converted by whoever knows its keys
+            elif key in _DURATIONS:
+                self._read_duration(key, value)
+            elif key in _LISTS and isinstance(value, list | tuple):
+                self._read_list(key, value, types[key])
+            else:
+                self._convert(key, value, types[key], join(path, key))
+            if key not in self._values:
+                self._refused.add(str(key))
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._values
+
+    def is_refused(self, key: str) -> bool:
+        """Tell whether the key is there with a value that was wrong."""
+        return key in self._refused
+
+    def text(self, key: str) -> str | None:
+        """Read a text, or None when it is absent or was wrong."""
+        return cast("str | None", self._values.get(key))
+
+    def texts(self, key: str) -> tuple[str, ...] | None:
+        """Read a list of texts, or None when it is absent or was wrong."""
+        return cast("tuple[str, ...] | None", self._values.get(key))
+
+    def number(self, key: str) -> float | None:
+        """Read a number or a duration in seconds, or None when it is absent or was wrong."""
+        return cast("float | None", self._values.get(key))
+
+    def integer(self, key: str) -> int | None:
+        """Read an integer, or None when it is absent or was wrong."""
+        return cast("int | None", self._values.get(key))
+
+    def is_set(self, key: str) -> bool:
+        """Tell whether a switch is on."""
+        return self._values.get(key) is True
+
+    def _read_duration(self, key: str, value: object) -> None:
+        place = join(self.path, key)
+        try:
+            result = seconds(cast("str", value))  # it refuses whatever is no duration
+        except DurationError as error:
+            self._problems.add(place, str(error))
+            return
+        if result > 0:
+            self._values[key] = result
+        else:
+            self._problems.add(place, "must be longer than zero", "leave the key out for none")
+
+    def _read_list(self, key: str, values: Sequence[object], wanted: object) -> None:
+        place = join(self.path, key)
+        good = []
+        for index, value in enumerate(values):
+            self._values.pop(key, None)
+            self._convert(key, value, _LISTS[key], f"{place}[{index}]")
+            if key in self._values:
+                good.append(self._values[key])
+        if len(good) == len(values):
+            self._convert(key, good, wanted, place)
+        if good:
+            self._values[key] = tuple(good)
+
+    def _convert(self, key: str, value: object, wanted: object, place: str) -> None:
+        try:
+            result = msgspec.convert(value, cast("type[object]", wanted))
+        except (ValueError, ArithmeticError, RecursionError) as error:
+            self._refuse_value(key, value, str(error).replace("`", ""), place)
+            return
+        if isinstance(result, float) and not isfinite(result):
+            self._problems.add(place, "must be a finite number")
+            return
+        self._values[key] = result
+
+    def _refuse_value(self, key: str, value: object, message: str, place: str) -> None:
+        if isinstance(value, str) and message.startswith("Invalid enum value"):
+            known: tuple[str, ...] = get_args(CallerOption)
+            self._problems.add(
+                place,
+                f"{quote(value)} is not an option of a call",
+                closest(value, known) or f"known: {', '.join(known)}",
+            )
+            return
+        suggestion = ""
+        if isinstance(value, str) and key in _LISTS and place.endswith(key):
+            suggestion = f"write [{quote(value)}]"
+        self._problems.add(place, f"{message[:1].lower()}{message[1:]}", suggestion)
+
+    def _refuse_key(self, key: object, value: object, known: Mapping[str, object]) -> None:
+        place = join(self.path, key)
+        if not isinstance(key, str):
+            self._problems.add(place, f"a key must be text, not {kind(key)}")
+            return
+        suggestion = closest(key, known)
+        if not suggestion and isinstance(value, Mapping) and self.path:
+            # [tasks.payments.charge] without quotes is a table within a table.
+            head, _, name = self.path.partition(".")
+            whole = join(head, f"{name}.{key}")
+            suggestion = f"names with dots need quotes: [{whole}]"
+        self._problems.add(place, "unknown key", suggestion or f"known: {', '.join(known)}")
+
+
+def kind(value: object) -> str:
+    """Name the type of a value as the author of a TOML file would."""
+    match value:
+        case None:
+            return "nothing"
+        case bool():
+            return "true or false"
+        case str():
+            return "text"
+        case int() | float():
+            return "a number"
+        case list() | tuple():
+            return "a list"
+        case Mapping():
+            return "a table"
+    return f"a {type(value).__name__}"

@@ -1,0 +1,1 @@
+"""In the sender: settle Terms, choose the queue, stamp the header."""

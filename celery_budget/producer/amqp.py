@@ -1,0 +1,49 @@
+"""Celery's `app.amqp`, with our router and the bands' queues.
+
+`amqp_cls` is Celery's extension point for both: what it makes is asked for at the first
+publish, when the configuration is complete, so that installing reads no settings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from celery.app.amqp import AMQP, Queues
+from celery.app.routes import Router as CeleryRouter
+
+from celery_budget.producer.router import Router
+
+if TYPE_CHECKING:
+    from celery_budget.policy.model import Policy
+
+
+def budgeted(base: type[AMQP], policy: Callable[[], Policy]) -> type[AMQP]:
+    """Derive an AMQP class that routes by band.
+
+    Args:
+        base: The class the app has now.
+        policy: Gives the app's policy; called at the first publish or worker start.
+    """
+
+    class BudgetAMQP(base):
+        """Adds the queues that the policy names, and routes to them."""
+
+        @staticmethod
+        def policy() -> Policy:
+            """Give the app's policy, to those who have only the app."""
+            return policy()
+
+        def Queues(self, queues: object, *args: object, **kwargs: object) -> Queues:  # noqa: N802
+            known = super().Queues(queues, *args, **kwargs)
+            for band in policy().bands:
+                for name in band.queues:
+                    # `in`: a queue the user declared keeps its own arguments.
+                    if name not in known and name not in known.aliases:
+                        known.select_add(known.new_missing(name))
+            return known
+
+        def Router(self, *args: object, **kwargs: object) -> CeleryRouter:  # noqa: N802
+            return Router(policy, super().Router(*args, **kwargs))
+
+    return BudgetAMQP

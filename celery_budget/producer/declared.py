@@ -1,0 +1,85 @@
+"""What a task's own definition says: its decorator options or its base class.
+
+Read by the router in the sender and by the intake in the worker, so that both see the same.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from celery_budget.errors import OptionError
+from celery_budget.policy.terms import Declared
+from celery_budget.units import seconds
+
+if TYPE_CHECKING:
+    from celery import Task
+
+NOTHING_DECLARED = Declared()
+
+
+def declared(task: Task | None) -> Declared:
+    """Read band, tenant and deadline from a task's attributes; None declares nothing.
+
+    Raises:
+        OptionError: an attribute has a value that means nothing.
+    """
+    band = getattr(task, "band", None)
+    tenant = getattr(task, "tenant", None)
+    deadline = getattr(task, "deadline", None)
+    if band is None and tenant is None and deadline is None:
+        return NOTHING_DECLARED
+    return _declared(getattr(task, "name", "?"), band, tenant, deadline)
+
+
+@lru_cache(maxsize=10_000)
+def _declared(name: str, band: object, tenant: object, deadline: object) -> Declared:
+    for option, value in (("band", band), ("tenant", tenant)):
+        if value is not None and not isinstance(value, str):
+            raise OptionError(option, f"of task {name} is {value!r}, not a string")
+    return Declared(
+        band=band if isinstance(band, str) else None,
+        tenant=tenant if isinstance(tenant, str) else None,
+        deadline=duration("deadline", deadline),
+    )
+
+
+def duration(option: str, value: object) -> float | None:
+    """Read a duration option: "2s", a number of seconds, or a timedelta.
+
+    Raises:
+        OptionError: it is none of these.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, str | int | float | timedelta):
+        raise OptionError(option, f'is {value!r}; give a duration such as "2s" or seconds')
+    try:
+        return seconds(value)
+    except ValueError as error:
+        raise OptionError(option, f"is {value!r}: {error}") from error
+
+
+def arguments(
+    task: Task | None, args: Sequence[object] | None, kwargs: Mapping[str, object] | None
+) -> Callable[[], Mapping[str, object]]:
+    """Give a function that names a call's arguments, for tenant templates.
+
+    Nothing is inspected until it is called: most calls have no template.
+    """
+
+    def named() -> Mapping[str, object]:
+        given = dict(kwargs or {})
+        if args and task is not None:
+            given |= zip(_parameters(task.run), args, strict=False)
+        return given
+
+    return named
+
+
+@lru_cache(maxsize=10_000)
+def _parameters(run: Callable[..., object]) -> tuple[str, ...]:
+    return tuple(inspect.signature(run).parameters)

@@ -1,0 +1,90 @@
+"""The options of one call that are ours: taken out of Celery's options, checked, made absolute.
+
+Celery passes options it does not know on to the broker as message properties, so ours must be
+taken out before it sees them, whoever called: `apply_async`, `send_task`, canvas or beat.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from celery_budget.errors import HeaderError, OptionError
+from celery_budget.headers import HEADER, read
+from celery_budget.policy.terms import NOTHING_ASKED, Asked
+from celery_budget.producer.declared import duration
+
+if TYPE_CHECKING:
+    from collections.abc import MutableMapping
+
+#: Options of `apply_async` and `send_task` that belong to us.
+OPTIONS = frozenset({"band", "tenant", "deadline", "correlation_id"})
+
+
+def take(options: MutableMapping[str, object], now: float) -> Asked:
+    """Take our options out of `options` and give what they ask for.
+
+    A retry brings the header of the run before it along; what it says is asked for again,
+    unless the call says otherwise.
+
+    Args:
+        options: Of one call; ours, and a header brought along, are removed.
+        now: Unix seconds; relative deadlines count from here.
+
+    Raises:
+        OptionError: an option has a value that means nothing.
+    """
+    headers = options.get("headers")
+    carried = NOTHING_ASKED
+    if isinstance(headers, dict) and HEADER in headers:
+        headers = dict(headers)
+        carried = _carried(headers.pop(HEADER))
+        options["headers"] = headers
+    if OPTIONS.isdisjoint(options):
+        return carried
+    deadline = options.pop("deadline", None)
+    return Asked(
+        band=_text(options, "band", carried.band),
+        tenant=_text(options, "tenant", carried.tenant),
+        deadline=carried.deadline if deadline is None else _absolute(deadline, now),
+        correlation_id=_text(options, "correlation_id", carried.correlation_id),
+    )
+
+
+def _carried(value: object) -> Asked:
+    """Read a header brought along; a bad one asks for nothing, as at the worker."""
+    try:
+        stamp = read(value)
+    except HeaderError:
+        return NOTHING_ASKED
+    return asked(stamp.band, stamp.tenant, stamp.deadline, stamp.correlation_id)
+
+
+def asked(band: str, tenant: str, deadline: float, correlation_id: str) -> Asked:
+    """Turn the fields of a stamp into what a call would ask to get the same."""
+    return Asked(
+        band=band,
+        tenant=tenant or None,
+        deadline=None if deadline == float("inf") else deadline,
+        correlation_id=correlation_id or None,
+    )
+
+
+def _text(options: MutableMapping[str, object], option: str, otherwise: str | None) -> str | None:
+    value = options.pop(option, None)
+    if value is None:
+        return otherwise
+    if not isinstance(value, str):
+        raise OptionError(option, f"is {value!r}, not a string")
+    return value
+
+
+def _absolute(value: object, now: float) -> float:
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise OptionError("deadline", f"is {value!r}; give it a time zone")
+        return value.timestamp()
+    if isinstance(value, timedelta) and value < timedelta(0):
+        return now
+    relative = duration("deadline", value)
+    return now + (relative or 0.0)

@@ -1,0 +1,88 @@
+"""`BudgetTask`, the task base class, and `budget`, what a running task sees of its Terms."""
+
+from __future__ import annotations
+
+from math import inf
+
+from celery import Task
+from celery.utils.imports import symbol_by_name
+
+from celery_budget.child.run import current
+
+
+class BudgetTask(Task):
+    """A task that may declare its band, tenant and deadline.
+
+    `install` makes it the base of every task of the app that names no base of its own. As an
+    explicit base class it sets defaults for a family of tasks:
+
+        class Reports(BudgetTask):
+            band = "optional"
+
+    Tasks with another base work the same: the options are read from the task, not the class.
+
+    Attributes:
+        band: Name of a band of the policy; None: the policy decides.
+        tenant: Whose work a call is: a name, or a template over the arguments such as
+            `"{customer_id}"`; None: nobody's.
+        deadline: Soft deadline, from publish: `"2s"` or seconds; None: none.
+    """
+
+    abstract = True
+    band: str | None = None
+    tenant: str | None = None
+    deadline: str | float | None = None
+
+
+def task_class(base: type[Task] | str) -> type[Task]:
+    """Derive the app's task class from the one it has, e.g. Django's with `delay_on_commit`."""
+    found: type[Task] = symbol_by_name(base)
+    if issubclass(found, BudgetTask):
+        return found
+    if found is Task:
+        return BudgetTask
+    return type("BudgetTask", (BudgetTask, found), {"abstract": True})
+
+
+class Budget:
+    """What the running task may know of its own Terms; use the instance `budget`.
+
+    Usable anywhere below a task's body. In plain and eager calls it works and knows no band.
+
+    Raises:
+        NotInTask: on each attribute, where no task is running.
+    """
+
+    __slots__ = ()
+
+    @property
+    def band(self) -> str | None:
+        """Name of the band the task runs in; None in an eager call."""
+        stamp = current("band").stamp
+        return None if stamp is None else stamp.band
+
+    @property
+    def tenant(self) -> str | None:
+        """Whose work this is; None when nobody said."""
+        stamp = current("tenant").stamp
+        return None if stamp is None else stamp.tenant or None
+
+    @property
+    def deadline(self) -> float | None:
+        """Soft deadline, Unix seconds; None without one."""
+        stamp = current("deadline").stamp
+        return None if stamp is None or stamp.deadline == inf else stamp.deadline
+
+    @property
+    def attempt(self) -> int:
+        """Which execution this is: 1, and one more for each retry."""
+        return current("attempt").attempt
+
+    @property
+    def correlation_id(self) -> str:
+        """The id shared by a task and all the tasks it calls; the first one's task id."""
+        run = current("correlation_id")
+        return (run.stamp.correlation_id if run.stamp else "") or run.task_id
+
+
+budget = Budget()

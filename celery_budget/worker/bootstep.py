@@ -1,0 +1,233 @@
+"""The consumer bootstep: puts the pump, the slots and the band channels into a Celery worker.
+
+Its `__init__` runs before strategies are built, so that they pick up our choke point and our
+pool. A worker that reconnects starts and stops it again, and every part can be repeated.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any
+
+from celery.bootsteps import StartStopStep
+from celery.utils.log import get_logger
+from celery.worker.consumer.tasks import Tasks
+from celery.worker.loops import synloop
+
+from celery_budget.core.dispatcher import Dispatcher
+from celery_budget.worker import seams
+from celery_budget.worker.channels import Channels, windows
+from celery_budget.worker.control import steps
+from celery_budget.worker.demand import WorkerDemand
+from celery_budget.worker.intake import Intake
+from celery_budget.worker.moves import Moves
+from celery_budget.worker.pump import Pump
+from celery_budget.worker.slots import SlotPool
+
+if TYPE_CHECKING:
+    from celery.worker.consumer import Consumer
+
+    from celery_budget.policy.model import Policy
+
+logger = get_logger(__name__)
+
+#: Longest wait in one turn of a loop without a hub while some window is closed, seconds. Such a
+#: loop cannot be woken by a slot that becomes free; 20 ms is far below the gevent and eventlet
+#: tasks' own length and costs 50 empty polls a second only while the worker is saturated.
+SLICE_S = 0.02
+
+
+class WakePipe:
+    """Wakes the event loop from another thread: the hub may sleep in poll, and only a readable
+    file descriptor ends that.
+    """
+
+    def __init__(self, hub: Any, awake: Callable[[], None]) -> None:
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._reader, False)
+        os.set_blocking(self._writer, False)
+        self._awake = awake
+        self._hub = hub
+
+    def register(self) -> None:
+        """Let the loop watch the pipe; again after each connection loss, which resets the hub."""
+        self._hub.add_reader(self._reader, self._drain)
+
+    def wake(self) -> None:
+        """Make the loop call `awake`; from any thread."""
+        try:
+            os.write(self._writer, b"\0")
+        except BlockingIOError:
+            return  # the pipe is full of earlier calls: the loop will wake
+
+    def _drain(self) -> None:
+        try:
+            while os.read(self._reader, 4096):
+                pass
+        except BlockingIOError:
+            self._awake()
+
+    def close(self) -> None:
+        """Give the file descriptors back."""
+        self._hub.remove(self._reader)
+        os.close(self._reader)
+        os.close(self._writer)
+
+
+class SlicedConnection:
+    """A connection whose waits end early while a window is closed.
+
+    Celery's loop for pools without a hub waits two seconds for a message; a slot that becomes
+    free meanwhile must open its band's window before that.
+    """
+
+    def __init__(self, connection: Any, consumer: Consumer, pump: Pump) -> None:
+        self._connection = connection
+        self._consumer = consumer
+        self._pump = pump
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._connection, name)
+
+    def drain_events(self, timeout: float) -> object:
+        """Wait for messages at most `timeout` seconds, in slices while a window is closed."""
+        end = monotonic() + timeout
+        while True:
+            self._consumer.perform_pending_operations()
+            left = end - monotonic()
+            slice_s = SLICE_S if self._pump.dispatcher.free == 0 else left
+            try:
+                return self._connection.drain_events(timeout=max(0.0, min(slice_s, left)))
+            except TimeoutError:
+                if slice_s >= left:
+                    raise
+
+
+class BandStep(StartStopStep):
+    """Runs the bands of one worker's consumer; an app without a policy works as without it."""
+
+    requires = (Tasks,)
+
+    def __init__(self, c: Consumer, **options: object) -> None:
+        super().__init__(c, **options)
+        policy: Policy = c.app.amqp.policy()
+        self.enabled = not policy.is_empty
+        if not self.enabled:
+            return
+        self.policy = policy
+        self._pipe: WakePipe | None = None
+        self._told_fallback = False
+        self.moves = Moves.restore(seams.persistence(c))
+        pool = c.pool
+        # The pool has not started: how many slots it has is asked again at each decision.
+        dispatcher = Dispatcher(policy.bands, max(1, pool.limit), seed=policy.seed)
+        self.pump = Pump(
+            dispatcher=dispatcher,
+            intake=Intake(policy),
+            moves=self.moves,
+            process=seams.process_task(c),
+            size=lambda: pool.num_processes,
+            runs_inline=type(pool).__module__ == "celery.concurrency.solo",
+        )
+        c.pool = self.pump.pool = SlotPool(pool, self.pump.ended)
+        c.on_task_request = self.pump.offer
+        steps[c] = self
+
+    def start(self, c: Consumer) -> None:
+        """Move the bands' queues to channels of their own and hand the loop our consumer."""
+        self._attach(c)
+        make = windows(
+            c.connection.transport.driver_type,
+            WorkerDemand(
+                self.pump.dispatcher, lambda: seams.most_slots(c), lambda: self._is_full(c)
+            ),
+            c.call_soon,
+        )
+        if make is None:
+            self._tell_fallback(c)
+            self.pump.channels = None
+        else:
+            c.task_consumer = self.pump.channels = Channels(
+                c.task_consumer,
+                owner=self.policy.owner,
+                channel=c.connection.channel,
+                window=make,
+            )
+            self.pump.dispatcher.listen(self.pump.channels.bands, time())
+        self.pump.open()
+        self._tell_capped()
+        self._ask_for_moves(c)
+
+    def _tell_capped(self) -> None:
+        dispatcher = self.pump.dispatcher
+        if dispatcher.capped:
+            logger.warning(
+                "The policy reserves %d slots and this worker has %d: reserves are cut so that one "
+                "slot stays shared. Give the worker more slots (--concurrency) or lower `reserve`.",
+                sum(band.reserve for band in self.policy.bands),
+                dispatcher.slots,
+            )
+
+    def _ask_for_moves(self, c: Consumer) -> None:
+        """Ask the other workers for the moves they know; their answers come when they come."""
+        if c.app.conf.worker_enable_remote_control:
+            c.app.control.broadcast(
+                "budget_moves_wanted",
+                arguments={"node": c.hostname},
+                reply=False,
+                connection=c.connection,
+            )
+
+    def _attach(self, c: Consumer) -> None:
+        """Find out how this worker's loop is reached."""
+        if c.hub is None:
+            connection = c.connection
+            sliced = SlicedConnection(connection, c, self.pump)
+
+            def loop(obj: Any, _connection: Any, *args: Any, **kwargs: Any) -> None:
+                synloop(obj, sliced, *args, **kwargs)
+
+            c.loop = loop
+            self.pump.attach(None, None, c.timer.call_after)
+            return
+        if self._pipe is None and type(c.pool).__module__ == "celery.concurrency.thread":
+            self._pipe = WakePipe(c.hub, self.pump.settle_over)
+        if self._pipe is not None:
+            self._pipe.register()
+        self.pump.attach(
+            None if self._pipe is None else self._pipe.wake, c.hub.call_soon, c.timer.call_after
+        )
+
+    def _is_full(self, c: Consumer) -> bool:
+        limit = c.app.conf.worker_eta_task_limit
+        return bool(limit) and c.qos.value >= limit
+
+    def _tell_fallback(self, c: Consumer) -> None:
+        if not self._told_fallback:
+            self._told_fallback = True
+            logger.warning(
+                "The %s transport has no windows for bands: messages come with Celery's own "
+                "prefetch, and bands order only what this worker has prefetched. Use Redis or "
+                "RabbitMQ for bands across the whole queue.",
+                c.connection.transport.driver_type,
+            )
+
+    def stop(self, c: Consumer) -> None:
+        """Give back what is held: the broker keeps it for another worker."""
+        is_connected = c.connection is not None
+        held = self.pump.close(give_back=is_connected)
+        if held:
+            logger.info(
+                "%d unstarted tasks %s.",
+                held,
+                "given back to the broker" if is_connected else "are redelivered by the broker",
+            )
+        self.moves.store(seams.persistence(c))
+
+    def shutdown(self, _c: Consumer) -> None:
+        """End for good."""
+        if self._pipe is not None:
+            self._pipe.close()
+            self._pipe = None

@@ -1,0 +1,235 @@
+"""Remote control: what a worker holds, and moving and cancelling it.
+
+The bootstep registers itself here; importing this module tells Celery's control panel the
+commands. They run in the worker's main process and touch only its memory.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from celery.worker.control import control_command, inspect_command
+
+from celery_budget.errors import HeaderError
+from celery_budget.headers import HEADER, Stamp, read, write
+from celery_budget.worker import seams
+
+if TYPE_CHECKING:
+    from celery.worker.consumer import Consumer
+
+    from celery_budget.worker.bootstep import BandStep
+    from celery_budget.worker.intake import Held
+
+#: Tickets listed in full in one answer; the counts are always whole.
+MOST_LISTED = 100
+
+#: Moves told to a worker that starts. An answer goes to the broker as one message.
+MOST_MOVES = 1_000
+
+#: The step of each consumer in this process that has a policy.
+steps: WeakKeyDictionary[Consumer, BandStep] = WeakKeyDictionary()
+
+Reply = dict[str, Any]
+
+
+def _step(state: Any) -> BandStep | None:
+    return steps.get(state.consumer)
+
+
+def _off() -> str:
+    return "this worker has no policy: tasks run as without celery-budget"
+
+
+@inspect_command(default_timeout=1.0)
+def budget(state: Any, **_: object) -> Reply:
+    """Bands of this worker: slots, what runs, what is held and why."""
+    step = _step(state)
+    if step is None:
+        return {"bands": {}, "note": _off()}
+    pump = step.pump
+    dispatcher = pump.dispatcher
+    now = time()
+    return {
+        "slots": dispatcher.slots,
+        "free": dispatcher.free,
+        "bands": {
+            band.name: {
+                "running": dispatcher.running(band.name),
+                "held": dispatcher.held(band.name),
+                "window": dispatcher.window(band.name),
+            }
+            for band in step.policy.bands
+        },
+        "running": [_running(held) for held in list(pump.running)[:MOST_LISTED]],
+        "held": _listed(step, now),
+        "moves": len(step.moves),
+    }
+
+
+@inspect_command(args=[("task_id", str)], signature="<task_id>", default_timeout=1.0)
+def budget_status(state: Any, task_id: str, **_: object) -> Reply:
+    """What this worker knows of one task: running, held and why, or nothing."""
+    step = _step(state)
+    number = 0 if step is None else step.moves.number(task_id)
+    if step is not None:
+        for held in step.pump.running:
+            if held.id == task_id:
+                return {"state": "running", "number": number, **_running(held)}
+        for ticket in step.pump.dispatcher.find(task_id):
+            return {"state": "held", "number": number, **_held(step, ticket, time())}
+    parked = _parked(state, task_id)
+    if parked is None:
+        return {"state": None, "number": number}
+    request, reason = parked
+    stamp = _stamp(request)
+    found = {"id": task_id, "task": request.type, "band": stamp and stamp.band, "number": number}
+    if reason == "running":
+        return {"state": "running", "for_s": None, **found}
+    until = request.eta.timestamp() if reason == "eta" else None
+    return {"state": "held", "reason": reason, "until": until, **found}
+
+
+@control_command(
+    args=[("task_id", str), ("band", str)], signature="<task_id> <band>", default_timeout=1.0
+)
+def budget_move(state: Any, task_id: str, band: str, **_: object) -> Reply:
+    """Let a task this worker holds wait in another band."""
+    found = budget_status(state, task_id)
+    answer = {"moved": 0, **found}
+    step = _step(state)
+    if found["state"] != "held" or found["band"] == band:
+        return {"ok": answer}
+    if step is None:
+        return {"error": _off(), **answer}
+    if step.policy.band(band) is None:
+        known = ", ".join(known.name for known in step.policy.bands)
+        return {"error": f"this worker's policy has no band {band!r}: {known}", **answer}
+    parked = _parked(state, task_id)
+    if parked is None:
+        answer["moved"] = step.pump.move(task_id, band)
+    else:
+        # It has no ticket yet: what it brings along when it gets one decides.
+        request, _reason = parked
+        stamp = _stamp(request) or Stamp(band, correlation_id=task_id, at=time())
+        request.request_dict[HEADER] = write(replace(stamp, band=band))
+        answer["moved"] = 1
+    return {"ok": answer}
+
+
+@control_command(
+    args=[("task_id", str), ("number", int)],
+    signature="<task_id> <number>",
+    default_timeout=1.0,
+    visible=False,
+)
+def budget_moved(state: Any, task_id: str, number: int, **_: object) -> Reply:
+    """Learn that a newer copy of a task was published: older ones are dropped."""
+    step = _step(state)
+    if step is None:
+        return {"error": _off()}
+    step.moves.learn(task_id, int(number))
+    return {"ok": {"dropped": step.pump.drop_stale(task_id)}}
+
+
+@control_command(args=[("task_id", str)], signature="<task_id>", default_timeout=1.0)
+def budget_cancel(state: Any, task_id: str, **_: object) -> Reply:
+    """Revoke a task, and account at once for copies of it that this worker holds."""
+    seams.revoked_ids().add(task_id)
+    step = _step(state)
+    cancelled = 0 if step is None else step.pump.cancel(task_id)
+    return {"ok": {"cancelled": cancelled, **budget_status(state, task_id)}}
+
+
+@control_command(visible=False)
+def budget_moves_wanted(state: Any, node: str, **_: object) -> None:
+    """Tell a worker that starts which moves this one knows of."""
+    step = _step(state)
+    if step is None or node == state.hostname or not len(step.moves):
+        return
+    state.app.control.broadcast(
+        "budget_moves_known",
+        arguments={"moves": step.moves.known(MOST_MOVES)},
+        destination=[node],
+        reply=False,
+    )
+
+
+@control_command(visible=False)
+def budget_moves_known(state: Any, moves: list[tuple[str, int]], **_: object) -> Reply:
+    """Learn the moves another worker knows of."""
+    step = _step(state)
+    if step is None:
+        return {"error": _off()}
+    return {"ok": {"learned": step.moves.merge((str(i), int(n)) for i, n in moves)}}
+
+
+def _running(held: Held) -> Reply:
+    return {
+        "id": held.id,
+        "task": held.task,
+        "band": held.band,
+        "tenant": held.tenant,
+        "for_s": round(monotonic() - held.started, 3),
+    }
+
+
+def _held(step: BandStep, held: Any, now: float) -> Reply:
+    wait = step.pump.dispatcher.explain(held.id, now)
+    return {
+        **_waiting(held, now),
+        "reason": None if wait is None else wait.reason.value,
+        "ahead": None if wait is None else wait.ahead,
+    }
+
+
+def _listed(step: BandStep, now: float) -> list[Reply]:
+    """List held tickets. What blocks one blocks its band, so each band is explained once: an
+    explanation looks at all that is held."""
+    dispatcher = step.pump.dispatcher
+    reasons: dict[str, str | None] = {}
+    listed = []
+    for held in dispatcher.listed(MOST_LISTED):
+        if held.band not in reasons:
+            wait = dispatcher.explain(held.id, now)
+            reasons[held.band] = None if wait is None else wait.reason.value
+        listed.append({**_waiting(held, now), "reason": reasons[held.band]})
+    return listed
+
+
+def _waiting(held: Any, now: float) -> Reply:
+    return {
+        "id": held.id,
+        "task": held.task,
+        "band": held.band,
+        "tenant": held.tenant,
+        "for_s": round(now - held.published, 3) if held.published else None,
+    }
+
+
+def _parked(state: Any, task_id: str) -> tuple[Any, str] | None:
+    """Find a request that is here and has no ticket, and say why it waits, or that it runs."""
+    for request in seams.scheduled(state.consumer):
+        if request.id == task_id:
+            return request, "eta"
+    for request in seams.rate_limited(state.consumer):
+        if request.id == task_id:
+            return request, "rate_limit"
+    step = _step(state)
+    if step is not None:
+        return None
+    found = seams.fetched(task_id)
+    if found is None:
+        return None
+    request, is_running = found
+    return request, "running" if is_running else "fetched"
+
+
+def _stamp(request: Any) -> Stamp | None:
+    """Read what a request brought along; None where the worker settles Terms itself."""
+    try:
+        return read(request.request_dict.get(HEADER))
+    except HeaderError:
+        return None

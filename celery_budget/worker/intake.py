@@ -1,0 +1,153 @@
+"""From a request to a ticket: read the sender's stamp, or settle Terms here.
+
+Called once for each message, by the pump. What a sender got wrong is told once for each kind of
+mistake and never stops the task: it runs with the Terms this worker would give it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from logging import Logger
+from math import inf
+from time import time
+from typing import TYPE_CHECKING
+
+from celery.utils.log import get_logger
+
+from celery_budget.core.ticket import Ticket
+from celery_budget.errors import BudgetError, HeaderError
+from celery_budget.headers import HEADER, Stamp, read, write
+from celery_budget.policy.terms import NOTHING_ASKED, Declared, resolve
+from celery_budget.producer.declared import arguments, declared
+
+if TYPE_CHECKING:
+    from celery.worker.request import Request
+
+    from celery_budget.policy.model import Policy
+    from celery_budget.worker.channels import BandChannel
+
+logger: Logger = get_logger(__name__)
+
+#: Kinds of mistake remembered, so that a flood of bad headers is not a flood of warnings.
+KNOWN_MISTAKES = 1_000
+
+
+class Held(Ticket):
+    """A ticket with the request it stands for.
+
+    Attributes:
+        request: Celery's request; only the worker looks at it.
+        source: The band channel it came through, or None for Celery's own consumer.
+        started: When it was given to the pool, monotonic seconds; 0.0 before.
+    """
+
+    __slots__ = ("request", "source", "started")
+
+    request: Request
+    source: BandChannel | None
+    started: float
+
+
+class Intake:
+    """Makes a `Held` of each request."""
+
+    def __init__(self, policy: Policy, clock: Callable[[], float] = time) -> None:
+        self._policy = policy
+        self._clock = clock
+        self._mistakes: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def ticket(self, request: Request, source: BandChannel | None, queue: str | None) -> Held:
+        """Make the ticket of one request.
+
+        Args:
+            request: As Celery's strategy made it.
+            source: The band channel it came through, or None.
+            queue: Name of the queue it came through, as far as that is known.
+        """
+        stamp = self._stamp(request, queue)
+        band = stamp.band
+        held = Held(
+            request.id,
+            request.type,
+            band,
+            stamp.tenant,
+            stamp.deadline,
+            inf,
+            stamp.at,
+            stamp.move,
+        )
+        held.request = request
+        held.source = source
+        held.started = 0.0
+        if request.expires is not None:
+            held.expires = request.expires.timestamp()
+        if request.eta is not None:
+            held.published = max(stamp.at, request.eta.timestamp())
+        return held
+
+    def _stamp(self, request: Request, queue: str | None) -> Stamp:
+        """Read the sender's stamp; where it is missing or bad, settle Terms and stamp here."""
+        value = request.request_dict.get(HEADER)
+        if value is not None:
+            try:
+                stamp = read(value)
+            except HeaderError as error:
+                self._warn(request, str(error))
+            else:
+                if self._policy.band(stamp.band) is not None:
+                    return stamp
+                self._warn(
+                    request,
+                    f"header {HEADER!r} names the band {stamp.band!r}, which this worker's policy "
+                    f"does not have (it has {', '.join(band.name for band in self._policy.bands)})",
+                )
+        stamp = self._settle(request, queue)
+        # The child process reads its own Terms from the same header.
+        request.request_dict[HEADER] = write(stamp)
+        return stamp
+
+    def _settle(self, request: Request, queue: str | None) -> Stamp:
+        now = self._clock()
+        try:
+            terms = resolve(
+                self._policy,
+                request.type,
+                call=NOTHING_ASKED,
+                declared=declared(request.task),
+                inherited=NOTHING_ASKED,
+                queue=queue,
+                arguments=arguments(request.task, request.args, request.kwargs),
+                now=now,
+            )
+        except BudgetError as error:
+            self._warn(request, str(error))
+            terms = resolve(
+                self._policy,
+                request.type,
+                call=NOTHING_ASKED,
+                declared=Declared(),
+                inherited=NOTHING_ASKED,
+                queue=queue,
+                arguments=None,
+                now=now,
+            )
+        return Stamp(
+            terms.band, terms.tenant, terms.deadline, terms.correlation_id or request.id, now
+        )
+
+    def _warn(self, request: Request, mistake: str) -> None:
+        kind = (request.type, mistake[:80])
+        if kind in self._mistakes:
+            return
+        self._mistakes[kind] = None
+        if len(self._mistakes) > KNOWN_MISTAKES:
+            self._mistakes.popitem(last=False)
+        logger.warning(
+            "Task %s[%s] from %s runs with default terms: %s. Mend the sender; "
+            "the same mistake of this task is not told again.",
+            request.type,
+            request.id,
+            request.request_dict.get("origin") or "an unknown sender",
+            mistake,
+        )

@@ -1,0 +1,79 @@
+"""Moves this worker knows of: which copy of a moved task is the current one.
+
+A message cannot be taken out of a broker by its id. Moving publishes a copy under the same task
+id with a higher move number; whoever meets the older message drops it. Workers learn of moves
+as they learn of revokes: by broadcast, from each other when they start, and from their state
+database. What a worker forgets costs one run of a copy that should have been dropped.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import OrderedDict
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from celery_budget.core.ticket import Ticket
+
+#: Moves remembered. As for revokes (`celery.worker.state.REVOKES_MAX`): an operator moves
+#: hundreds, not millions, and an entry is some 150 bytes.
+MOST = 50_000
+
+#: Key in the worker's state database.
+KEY = "celery_budget.moves"
+
+
+class Moves:
+    """Task id to highest known move number, oldest forgotten first."""
+
+    def __init__(self) -> None:
+        self._numbers: OrderedDict[str, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    def learn(self, task_id: str, number: int) -> bool:
+        """Remember a move; tell whether it was news."""
+        if number <= self._numbers.get(task_id, 0):
+            return False
+        self._numbers[task_id] = number
+        self._numbers.move_to_end(task_id)
+        if len(self._numbers) > MOST:
+            self._numbers.popitem(last=False)
+        return True
+
+    def number(self, task_id: str) -> int:
+        """Tell the current move number of a task; 0 when it was never moved."""
+        return self._numbers.get(task_id, 0)
+
+    def is_current(self, ticket: Ticket) -> bool:
+        """Tell whether no newer copy of a message is known; learns from the message itself."""
+        if ticket.move:
+            self.learn(ticket.id, ticket.move)
+        elif not self._numbers:
+            return True
+        return ticket.move >= self._numbers.get(ticket.id, 0)
+
+    def known(self, most: int) -> list[tuple[str, int]]:
+        """List the newest moves, oldest of them first."""
+        return list(self._numbers.items())[-most:]
+
+    def merge(self, moves: Iterable[tuple[str, int]]) -> int:
+        """Learn many moves; tell how many were news."""
+        return sum(self.learn(task_id, number) for task_id, number in moves)
+
+    def store(self, database: Any) -> None:
+        """Keep the moves in a worker's open state database; None keeps nothing."""
+        if database is not None:
+            database[KEY] = json.dumps(list(self._numbers.items()))
+
+    @classmethod
+    def restore(cls, database: Any) -> Moves:
+        """Read the moves kept by an earlier run of this worker."""
+        moves = cls()
+        if database is not None and KEY in database:
+            moves.merge(
+                (str(task_id), int(number)) for task_id, number in json.loads(database[KEY])
+            )
+        return moves

@@ -1,0 +1,278 @@
+"""The pump: between the choke point and the pool.
+
+Every request that Celery would give to the pool comes in through `offer`, whatever strategy,
+ETA or rate limit it passed before. The dispatcher decides which held ticket gets a slot next;
+the pump performs the decision. It does no I/O: a start is a write to the pool, as in Celery.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from threading import RLock
+from time import monotonic, time
+from typing import TYPE_CHECKING, Any, cast
+
+from celery.utils.log import get_logger
+
+from celery_budget.core.decisions import Start, Wait
+from celery_budget.worker import seams
+from celery_budget.worker.intake import Intake
+
+if TYPE_CHECKING:
+    from celery.worker.request import Request
+
+    from celery_budget.core.dispatcher import Dispatcher
+    from celery_budget.worker.channels import Channels
+    from celery_budget.worker.intake import Held
+    from celery_budget.worker.moves import Moves
+    from celery_budget.worker.slots import SlotPool
+
+logger = get_logger(__name__)
+
+
+class Pump:
+    """Holds what cannot start and starts what can.
+
+    Thread rules: with an event loop everything but `ended` runs in the loop's thread, and
+    `ended` may come from a pool thread, which then wakes the loop. Without an event loop
+    (gevent, eventlet, transports without one) requests come from timers and greenlets too, so
+    each entry takes a lock.
+
+    Attributes:
+        version: Grows whenever windows may have changed.
+    """
+
+    def __init__(
+        self,
+        *,
+        dispatcher: Dispatcher,
+        intake: Intake,
+        moves: Moves,
+        process: Callable[[Request], object],
+        size: Callable[[], int],
+        runs_inline: bool = False,
+    ) -> None:
+        self.dispatcher = dispatcher
+        self.version = 0
+        self.is_open = True
+        self.pool: SlotPool
+        self.channels: Channels | None = None
+        self._intake = intake
+        self._moves = moves
+        self._process = process
+        self._size = size
+        self._runs_inline = runs_inline
+        self._running: set[Held] = set()
+        self._over: deque[Held] = deque()
+        self._wake: Callable[[], None] | None = None
+        self._later: Callable[[Callable[[], None]], object] | None = None
+        self._call_after: Callable[[float, Callable[[], None]], object] | None = None
+        self._is_timed = False
+        self._lock = RLock()
+        self._is_pumping = False
+
+    def attach(
+        self,
+        wake: Callable[[], None] | None,
+        later: Callable[[Callable[[], None]], object] | None,
+        call_after: Callable[[float, Callable[[], None]], object],
+    ) -> None:
+        """Tell how this worker's loop is reached.
+
+        Args:
+            wake: Wakes the event loop from another thread so that it calls `settle_over`; None
+                where tasks end in the loop's own thread or there is no loop.
+            later: Calls a function in the loop's next turn; None without an event loop.
+            call_after: Calls a function in so many seconds.
+        """
+        self._call_after = call_after
+        self._is_timed = False
+        self._wake = wake
+        self._later = later
+
+    @property
+    def running(self) -> frozenset[Held]:
+        """What has a slot now."""
+        return frozenset(self._running)
+
+    def offer(self, request: Request) -> None:
+        """Take a request that Celery would run now; it starts at once or is held."""
+        with self._lock:
+            channels = self.channels
+            source = None if channels is None else channels.source(request.message)
+            held = self._intake.ticket(request, source, None if source is None else source.queue)
+            if not self.is_open:
+                self._return([held])
+                return
+            if not self._moves.is_current(held):
+                self._drop_stale(held)
+                return
+            if source is not None:
+                source.taken(held)
+            self.dispatcher.offer(held, time())
+            self.pump()
+
+    def ended(self, held: Held) -> None:
+        """A ticket has left its slot; may be called from any thread."""
+        if self._wake is not None:
+            self._over.append(held)
+            self._wake()
+            return
+        with self._lock:
+            self._settle(held)
+            self.pump()
+
+    def settle_over(self) -> None:
+        """Settle what ended in other threads; called in the loop's thread after a wake-up."""
+        with self._lock:
+            while self._over:
+                self._settle(self._over.popleft())
+            self.pump()
+
+    def pump(self) -> None:
+        """Perform decisions until nothing more can start."""
+        if self._is_pumping:
+            return
+        self._is_pumping = True
+        try:
+            dispatcher = self.dispatcher
+            while self.is_open:
+                size = self._size()
+                if size != dispatcher.slots:
+                    dispatcher.resize(size)
+                decision = dispatcher.decide(time())
+                if decision is None:
+                    break
+                if isinstance(decision, Wait):
+                    self._ask_again(decision.until)
+                    break
+                # Only what `offer` made is in the dispatcher.
+                held = cast("Held", decision.ticket)
+                if isinstance(decision, Start):
+                    self._start(held)
+                    if self._runs_inline and self._later is not None:
+                        # The start was the whole run: let messages of higher bands arrive.
+                        self._later(self.pump)
+                        break
+                else:
+                    # Celery's own way into the pool finds it expired, says so and settles it.
+                    self._process(held.request)
+        finally:
+            self._is_pumping = False
+            self.version += 1
+            if self.channels is not None:
+                self.channels.changed()
+
+    def _ask_again(self, until: float) -> None:
+        """Pump again at a time, if nothing happens before; one timer at a time."""
+        if not self._is_timed and self._call_after is not None:
+            self._is_timed = True
+            self._call_after(max(0.0, until - time()), self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        with self._lock:
+            self._is_timed = False
+            self.pump()
+
+    def _start(self, held: Held) -> None:
+        if not self._moves.is_current(held):
+            self.dispatcher.ended(held, time(), ran=False)
+            self._drop_stale(held)
+            return
+        held.started = monotonic()
+        self._running.add(held)
+        if held.source is not None:
+            held.source.started(held)
+        self.pool.expect(held)
+        try:
+            self._process(held.request)
+        finally:
+            if self.pool.is_pending(held):
+                # Revoked, or the pool refused it: it never had the slot.
+                self._settle(held, ran=False)
+
+    def _settle(self, held: Held, *, ran: bool = True) -> None:
+        if held not in self._running:
+            return
+        self._running.discard(held)
+        if held.source is not None:
+            held.source.ended(held)
+        self.dispatcher.ended(held, time(), ran=ran)
+
+    def cancel(self, task_id: str) -> int:
+        """Withdraw held tickets of a revoked task and account for them; tell how many."""
+        with self._lock:
+            withdrawn = self.dispatcher.withdraw(task_id)
+            for ticket in withdrawn:
+                held = cast("Held", ticket)
+                # Celery finds the id revoked: it acknowledges, stores REVOKED, sends the event.
+                self._process(held.request)
+            self.pump()
+            return len(withdrawn)
+
+    def move(self, task_id: str, band: str) -> int:
+        """Let held tickets of a task wait in another band; tell how many."""
+        with self._lock:
+            moved = self.dispatcher.move(task_id, band)
+            self.pump()
+            return moved
+
+    def drop_stale(self, task_id: str) -> int:
+        """Drop held messages of a task that a newer copy has replaced; tell how many."""
+        with self._lock:
+            kept: list[Held] = []
+            dropped = 0
+            for ticket in self.dispatcher.withdraw(task_id):
+                held = cast("Held", ticket)
+                if self._moves.is_current(held):
+                    kept.append(held)
+                else:
+                    self._drop_stale(held)
+                    dropped += 1
+            for held in kept:
+                self.dispatcher.offer(held, time())
+            self.pump()
+            return dropped
+
+    def _drop_stale(self, held: Held) -> None:
+        logger.info(
+            "Task %s[%s] was moved: this copy of it is dropped, the newer one runs.",
+            held.task,
+            held.id,
+        )
+        held.request.acknowledge()
+        seams.forget(held.request)
+
+    def close(self, *, give_back: bool) -> int:
+        """Start nothing more and let go of what is held.
+
+        Args:
+            give_back: Return held messages to the broker; False when the connection is gone
+                and the broker redelivers them by itself.
+
+        Returns:
+            How many tickets were held.
+        """
+        with self._lock:
+            self.is_open = False
+            drained: list[Any] = self.dispatcher.drain()
+            if give_back:
+                self._return(drained)
+            else:
+                for held in drained:
+                    seams.forget(held.request)
+            return len(drained)
+
+    def open(self) -> None:
+        """Start work again, after a reconnect."""
+        with self._lock:
+            self.is_open = True
+            self.settle_over()
+
+    def _return(self, drained: list[Held]) -> None:
+        """Give messages back to the broker, unstarted, in the order in which they came."""
+        seams.return_to_front([held.request.message for held in drained])
+        for held in drained:
+            held.request.acknowledged = True
+            seams.forget(held.request)

@@ -1,0 +1,225 @@
+"""Every undocumented attribute of Celery, kombu and py-amqp that the package touches.
+
+Nothing else in the package reaches past a documented interface. Each function names what it
+relies on; `tests/compat/test_seams.py` fails when a release moves one of them.
+Holds for celery 5.6 and 5.7, kombu 5.6 and 5.7, py-amqp 5.3.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from amqp import spec
+from celery.worker import state
+from kombu.utils.encoding import bytes_to_str
+from kombu.utils.json import loads
+
+
+def process_task(consumer: Any) -> Callable[[Any], object]:
+    """Find the worker's own way into the pool, without the pool semaphore in front of it.
+
+    The dispatcher already bounds what is submitted to the number of slots. Waiting for the
+    semaphore as well would only hide whether a request reached the pool.
+    Relies on `WorkController._process_task` and `_process_task_sem`.
+    """
+    controller = consumer.controller
+    if consumer.on_task_request == getattr(controller, "_process_task_sem", None):
+        process: Callable[[Any], object] = controller._process_task
+        return process
+    given: Callable[[Any], object] = consumer.on_task_request
+    return given
+
+
+def most_slots(consumer: Any) -> int:
+    """Tell how many slots the pool may grow to: the autoscaler's maximum, else its size now.
+
+    The autoscaler grows the pool when more is reserved than fits, so a worker that asked only
+    for what fits now would never grow.
+    Relies on `WorkController.autoscale` and `max_concurrency` (set by the Pool bootstep).
+    """
+    controller, size = consumer.controller, consumer.pool.num_processes
+    if getattr(controller, "autoscale", None):
+        return max(int(size), int(controller.max_concurrency or 0))
+    return int(size)
+
+
+def forget(request: Any) -> None:
+    """Take a request that will not run here out of the worker's own books.
+
+    Relies on `celery.worker.state.task_ready`, which Celery calls when a task has ended.
+    """
+    state.task_ready(request)
+
+
+def revoked_ids() -> Any:
+    """Give the worker's set of revoked task ids. Relies on `celery.worker.state.revoked`."""
+    return state.revoked
+
+
+def scheduled(consumer: Any) -> list[Any]:
+    """List the requests that wait for their ETA, as `celery inspect scheduled` does.
+
+    Relies on the arguments of the timer's entries being the requests.
+    """
+    return [
+        entry.entry.args[0]
+        for entry in list(consumer.timer.schedule.queue)
+        if entry.entry.args and hasattr(entry.entry.args[0], "request_dict")
+    ]
+
+
+def rate_limited(consumer: Any) -> list[Any]:
+    """List the requests that wait for their task's rate limit.
+
+    Celery counts them nowhere else. Relies on `Consumer.task_buckets` and on the buckets'
+    `contents` of requests and tokens.
+    """
+    return [
+        request
+        for bucket in list(consumer.task_buckets.values())
+        if bucket is not None
+        for request, _tokens in list(bucket.contents)
+    ]
+
+
+def fetched(task_id: str) -> tuple[Any, bool] | None:
+    """Find a request that Celery has fetched, and tell whether it is running.
+
+    Relies on `celery.worker.state.requests` and `active_requests`.
+    """
+    request = state.requests.get(task_id)
+    return None if request is None else (request, request in state.active_requests)
+
+
+def persistence(consumer: Any) -> Any:
+    """Give the worker's open state database (`--statedb`), or None without one.
+
+    Relies on `WorkController._persistence`, made by the StateDB bootstep.
+    """
+    holder = getattr(consumer.controller, "_persistence", None)
+    return None if holder is None else holder.db
+
+
+def gate(channel: Any, room: Callable[[], int]) -> None:
+    """Let a virtual channel (Redis) poll only while `room()` is positive.
+
+    Relies on the poller asking `channel.qos.can_consume()` before each fetch, the same handle
+    that Celery's `worker_disable_prefetch` uses.
+    """
+    channel.qos.can_consume = lambda: room() > 0
+    channel.qos.can_consume_max_estimate = room
+
+
+def is_gated(channel: Any) -> bool:
+    """Tell whether a virtual channel was given to `gate`."""
+    return "can_consume" in vars(channel.qos)
+
+
+def send_prefetch(channel: Any, count: int) -> None:
+    """Set the prefetch count for consumers that start from here on, without waiting.
+
+    `Channel.basic_qos` waits for the broker's answer and would stop the event loop for a round
+    trip; the answer carries nothing and py-amqp drops it when nobody waits.
+    Relies on `Channel.send_method` and `amqp.spec`.
+    """
+    channel.send_method(spec.Basic.Qos, "lBb", (0, count, False))
+
+
+def send_consume(consumer: Any) -> list[str]:
+    """Start consuming from all queues of a kombu consumer without waiting; give the tags.
+
+    Relies on `kombu.Consumer._basic_consume` (its public `consume` waits for the last answer).
+    """
+    return [consumer._basic_consume(queue, nowait=True) for queue in consumer.queues]
+
+
+def send_cancel(consumer: Any, tags: Iterable[str]) -> None:
+    """Ask the broker to end these consumers, without waiting.
+
+    Messages on their way still find their callback, because py-amqp drops it only when the
+    broker's answer arrives. Relies on `Channel.send_method` and `kombu.Consumer._active_tags`.
+    """
+    for tag in tags:
+        consumer.channel.send_method(spec.Basic.Cancel, "sb", (tag, False))
+    consumer._active_tags.clear()
+
+
+def return_to_front(messages: list[Any]) -> None:
+    """Give messages back to the front of their queues, the first of them first again.
+
+    kombu's own requeue over Redis takes two transactions of several round trips a message: 1,000
+    held messages would outlast the patience of whoever stops the worker. Redis messages go
+    back in one transaction instead, with kombu's own keys and format; others by `requeue`.
+    Relies on the Redis `Channel`: `unacked_key`, `unacked_index_key`, `_do_restore_message`,
+    `conn_or_acquire`, and on `Message._state`.
+    """
+    batches: dict[Any, list[Any]] = {}
+    for message in messages:
+        channel = message.channel
+        if getattr(channel, "unacked_key", None) and channel.ack_emulation:
+            batches.setdefault(channel, []).append(message)
+    for channel, batch in batches.items():
+        _restore(channel, batch)
+    for message in reversed(messages):
+        if not message.acknowledged:
+            message.requeue()
+
+
+def _restore(channel: Any, batch: list[Any]) -> None:
+    tags = [message.delivery_tag for message in batch]
+    with channel.conn_or_acquire() as client:
+        # What another worker has taken over meanwhile (visibility time-out) is no longer ours.
+        with client.pipeline(transaction=False) as pipe:
+            for tag in tags:
+                pipe.hget(channel.unacked_key, tag)
+            claims = pipe.execute()
+        with client.pipeline(transaction=True) as pipe:
+            for tag, claim in reversed(list(zip(tags, claims, strict=True))):
+                if claim is not None:
+                    payload, exchange, routing_key = loads(bytes_to_str(claim))
+                    # Messages are taken from the right end; kombu calls the other one leftmost.
+                    channel._do_restore_message(payload, exchange, routing_key, pipe)
+                    pipe.hdel(channel.unacked_key, tag)
+                    pipe.zrem(channel.unacked_index_key, tag)
+            pipe.execute()
+    for message in batch:
+        channel.qos._quick_ack(message.delivery_tag)
+        message._state = "REQUEUED"
+
+
+def redis_client(channel: Any) -> Any:
+    """Give a client on a Redis channel's connections that takes keys as they are.
+
+    kombu's own client adds `global_keyprefix` to the keys of some commands and not of others.
+    Relies on the Redis `Channel.pool`.
+    """
+    from redis import Redis  # noqa: PLC0415 - only where the broker is Redis
+
+    return Redis(connection_pool=channel.pool)
+
+
+def redis_lists(channel: Any, queue: str) -> list[str]:
+    """Name the lists that hold a queue's messages, by priority, as the server knows them.
+
+    Relies on the Redis `Channel`: `global_keyprefix`, `priority_steps` and `_q_for_pri`.
+    """
+    prefix = channel.global_keyprefix
+    return [f"{prefix}{channel._q_for_pri(queue, step)}" for step in channel.priority_steps]
+
+
+def redis_list(channel: Any, queue: str, payload: Any) -> str:
+    """Name the list into which a message of its priority goes.
+
+    Relies on the Redis `Channel`: `global_keyprefix`, `_get_message_priority`, `_q_for_pri`.
+    """
+    priority = channel._get_message_priority(payload, reverse=False)
+    return f"{channel.global_keyprefix}{channel._q_for_pri(queue, priority)}"
+
+
+def redis_unacknowledged(channel: Any) -> str:
+    """Name the hash of messages that were fetched and not acknowledged, by delivery tag.
+
+    Relies on the Redis `Channel`: `global_keyprefix`, `unacked_key`.
+    """
+    return f"{channel.global_keyprefix}{channel.unacked_key}"

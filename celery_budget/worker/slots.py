@@ -1,0 +1,137 @@
+"""Slots seen at the pool: which tickets occupy one, and when each is free again.
+
+`SlotPool` stands where the consumer expects its pool, so that the request classes Celery builds
+submit through it. It changes nothing about how a task runs; it only watches it end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from celery.concurrency.base import BasePool
+
+from celery_budget.worker.intake import Held
+
+Ended = Callable[[Held], None]
+
+
+class SlotPool:
+    """The worker's pool, telling when a submitted ticket has left its slot.
+
+    How a pool says that a task is over differs: prefork calls one of two callbacks, whatever
+    happened to the child; a thread's future is done; a greenlet is dead; the solo pool returns.
+    """
+
+    def __init__(self, pool: BasePool, ended: Ended) -> None:
+        self._pool = pool
+        self._ended = ended
+        self._expected: dict[str, Held] = {}
+        self._watch = _watcher(pool)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._pool, name)
+
+    def expect(self, held: Held) -> None:
+        """The next submission of this task id belongs to `held`."""
+        self._expected[held.id] = held
+
+    def is_pending(self, held: Held) -> bool:
+        """Tell, and forget, whether `held` was expected and never submitted."""
+        return self._expected.pop(held.id, None) is not None
+
+    def apply_async(
+        self,
+        target: Callable[..., object],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+        **options: Any,
+    ) -> Any:
+        """Submit as the pool does, and watch for the end of the slot's use."""
+        held = self._expected.pop(options.get("correlation_id", ""), None)
+        if held is None:
+            return self._pool.apply_async(target, args, kwargs, **options)
+        return self._watch(self._pool, held, self._ended, target, args, kwargs, options)
+
+
+def _watcher(pool: BasePool) -> Callable[..., Any]:
+    """Choose how to see a slot become free. A pool of somebody else's counts as prefork-like."""
+    if pool.is_green:
+        return _watch_greenlet
+    module = type(pool).__module__
+    if module == "celery.concurrency.thread":
+        return _watch_future
+    if module == "celery.concurrency.solo":
+        return _watch_return
+    return _watch_callbacks
+
+
+def _watch_callbacks(
+    pool: BasePool,
+    held: Held,
+    ended: Ended,
+    target: Callable[..., object],
+    args: tuple[object, ...],
+    kwargs: dict[str, object] | None,
+    options: dict[str, Any],
+) -> Any:
+    callback, error_callback = options["callback"], options["error_callback"]
+
+    def on_result(result: object) -> None:
+        try:
+            callback(result)
+        finally:
+            ended(held)
+
+    def on_error(info: object) -> None:
+        try:
+            error_callback(info)
+        finally:
+            ended(held)
+
+    options["callback"] = on_result
+    options["error_callback"] = on_error
+    return pool.apply_async(target, args, kwargs, **options)
+
+
+def _watch_future(
+    pool: BasePool,
+    held: Held,
+    ended: Ended,
+    target: Callable[..., object],
+    args: tuple[object, ...],
+    kwargs: dict[str, object] | None,
+    options: dict[str, Any],
+) -> Any:
+    result = pool.apply_async(target, args, kwargs, **options)
+    result.f.add_done_callback(lambda _future: ended(held))
+    return result
+
+
+def _watch_greenlet(
+    pool: BasePool,
+    held: Held,
+    ended: Ended,
+    target: Callable[..., object],
+    args: tuple[object, ...],
+    kwargs: dict[str, object] | None,
+    options: dict[str, Any],
+) -> Any:
+    greenlet = pool.apply_async(target, args, kwargs, **options)
+    greenlet.link(lambda *_: ended(held))
+    return greenlet
+
+
+def _watch_return(
+    pool: BasePool,
+    held: Held,
+    ended: Ended,
+    target: Callable[..., object],
+    args: tuple[object, ...],
+    kwargs: dict[str, object] | None,
+    options: dict[str, Any],
+) -> Any:
+    try:
+        return pool.apply_async(target, args, kwargs, **options)
+    finally:
+        ended(held)
