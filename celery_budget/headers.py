@@ -109,11 +109,7 @@ def read(value: object) -> Stamp:
     correlation_id = take("cid", "")
     if not is_text(correlation_id):
         _refuse_text("cid", correlation_id)
-    at = take("at", 0.0)
-    if type(at) is not float:
-        at = _number("at", at)
-    if not 0.0 <= at <= LATEST:  # also false for nan
-        raise HeaderError("at", "must be Unix seconds between 1970 and 2200")
+    at = _time("at", take("at", 0.0))
     deadline = take("deadline", inf)
     if deadline is not inf:  # by identity: an inf that was sent is a mistake
         deadline = _deadline(deadline, at)
@@ -124,19 +120,16 @@ def read(value: object) -> Stamp:
 
 
 def _deadline(value: object, at: float) -> float:
-    number = _number("deadline", value)
-    if not 0.0 <= number <= LATEST:
-        raise HeaderError("deadline", "must be Unix seconds between 1970 and 2200")
-    if at and number > at + MAX_AHEAD:
+    deadline = _time("deadline", value)
+    if at and deadline > at + MAX_AHEAD:
         raise HeaderError("deadline", "must be less than 100 years after publishing")
-    return number
+    return deadline
 
 
-def _number(field: str, value: object) -> float:
-    if type(value) is float:
-        return value
-    # bool is an int to Python, never to a sender; a bound first, as a huge int has no float.
-    if type(value) is not int:
+def _time(field: str, value: object) -> float:
+    # By exact type: bool is an int to Python, never to a sender. The bounds are false for
+    # nan, and come before float(), as a huge int has none.
+    if type(value) is not float and type(value) is not int:
         raise HeaderError(field, f"must be a number, not {type(value).__name__}")
     if not 0 <= value <= LATEST:
         raise HeaderError(field, "must be Unix seconds between 1970 and 2200")

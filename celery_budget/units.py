@@ -19,6 +19,8 @@ _SECONDS_PER_UNIT = {"d": 86_400.0, "h": 3_600.0, "m": 60.0, "s": 1.0, "ms": 0.0
 _ORDER = tuple(_SECONDS_PER_UNIT)
 _PART = re.compile(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)")
 _MAX_TEXT = 64
+_MAX_SHOWN = 40
+_MICROS = 1_000_000
 
 
 def seconds(value: str | float | timedelta) -> float:
@@ -65,16 +67,16 @@ def format_seconds(value: float) -> str:
     if not isfinite(value):
         return "never"
     sign = "-" if value < 0 else ""
-    micros = round(abs(value) * 1_000_000)
-    if micros < 1_000_000:
+    micros = round(abs(value) * _MICROS)
+    if micros < _MICROS:
         return f"{sign}{_decimal(micros, 1_000)}ms" if micros else "0s"
     parts = [sign]
     for unit, size in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        count, micros = divmod(micros, size * 1_000_000)
+        count, micros = divmod(micros, size * _MICROS)
         if count:
             parts.append(f"{count}{unit}")
     if micros:
-        parts.append(f"{_decimal(micros, 1_000_000)}s")
+        parts.append(f"{_decimal(micros, _MICROS)}s")
     return "".join(parts)
 
 
@@ -122,10 +124,14 @@ def _decimal(amount: int, size: int) -> str:
 
 def _shown(value: object) -> str:
     # An int of a million digits must not be printed, nor an object whose repr fails.
-    if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 128:
+    if (
+        isinstance(value, int)
+        and not isinstance(value, bool)
+        and abs(value) > MAX_SECONDS * _MICROS
+    ):
         return "a huge number"
     if isinstance(value, str):
-        return repr(value if len(value) <= 40 else value[:37] + "...")
+        return repr(value if len(value) <= _MAX_SHOWN else value[: _MAX_SHOWN - 1] + "…")
     if isinstance(value, int | float | timedelta):
         return repr(value)
     return f"a {type(value).__name__}"

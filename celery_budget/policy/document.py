@@ -17,6 +17,9 @@ from celery_budget.policy.names import MAX_TEXT, NAME_PATTERN
 #: each band costs every worker a broker channel.
 MAX_BANDS = 64
 
+#: Longest task name or pattern, in characters.
+MAX_PATTERN = 255
+
 DurationText = Annotated[
     str,
     Meta(
@@ -32,7 +35,7 @@ Pattern = Annotated[
     str,
     Meta(
         min_length=1,
-        max_length=255,
+        max_length=MAX_PATTERN,
         description='Task name, or shell pattern over task names such as "payments.*".',
     ),
 ]
@@ -54,7 +57,7 @@ class BandTable(Struct, forbid_unknown_fields=True):
         | UnsetType
     ) = UNSET
     # Bounds, not just > 0: outside of them cost / weight loses the precision that fair
-    # queueing adds it up with.
+    # queueing adds it up with. Every number here has two bounds, which keeps nan and inf out.
     weight: Annotated[
         float,
         Meta(

@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from celery_budget.errors import OptionError, PolicyError, Problem
-from celery_budget.policy.document import MAX_BANDS, BandTable, Document, TaskTable
+from celery_budget.policy.document import MAX_BANDS, MAX_PATTERN, BandTable, Document, TaskTable
 from celery_budget.policy.model import Band, Policy, TaskRule
 from celery_budget.policy.names import closest, is_name, is_text
 from celery_budget.policy.problems import Problems, escape, join, quote
@@ -24,6 +24,9 @@ from celery_budget.policy.tenant import parse_template
 
 #: A policy is a page or two; whatever is larger is another file.
 MAX_FILE_BYTES = 1_048_576
+
+#: Bands that a message lists; more would bury what is wrong.
+MAX_LISTED = 8
 
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
 _WILDCARD = re.compile(r"\*|\?|\[!?\]?[^\]]*\]")
@@ -188,8 +191,12 @@ def _rules(raw: object, known: list[str], problems: Problems) -> list[TaskRule]:
     rules: list[TaskRule] = []
     for pattern, content in raw.items():
         path = join("tasks", pattern)
-        if not isinstance(pattern, str) or not 0 < len(pattern) <= 255 or not pattern.strip():
-            problems.add(path, "a pattern is text of 1 to 255 characters")
+        if (
+            not isinstance(pattern, str)
+            or not 0 < len(pattern) <= MAX_PATTERN
+            or not pattern.strip()
+        ):
+            problems.add(path, f"a pattern is text of 1 to {MAX_PATTERN} characters")
             continue
         if pattern != pattern.strip():
             problems.add(
@@ -231,7 +238,7 @@ def _unknown_band(path: str, name: str, known: list[str], problems: Problems) ->
 
 def _listed(names: list[str]) -> str:
     good = [name for name in names if is_name(name)]
-    return ", ".join(good[:8] + ["…"] * (len(good) > 8))
+    return ", ".join(good[:MAX_LISTED] + ["…"] * (len(good) > MAX_LISTED))
 
 
 def _specificity(rule: TaskRule) -> tuple[bool, int]:

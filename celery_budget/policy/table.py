@@ -6,7 +6,6 @@ Knows shapes and types, not what a policy means. Called by `policy/load.py`.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from typing import cast, get_args
 
 import msgspec
@@ -20,6 +19,15 @@ from celery_budget.units import seconds
 _DURATIONS = frozenset({"latency_target", "deadline", "expires"})
 _TABLES = frozenset({"bands", "tasks"})
 _LISTS: dict[str, object] = {"queues": QueueName, "caller_options": CallerOption}
+
+#: bool before int, which it is a kind of to Python.
+_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (bool, "true or false"),
+    (str, "text"),
+    ((int, float), "a number"),
+    ((list, tuple), "a list"),
+    (Mapping, "a table"),
+)
 
 
 class Table:
@@ -117,9 +125,6 @@ class Table:
         except (ValueError, ArithmeticError, RecursionError) as error:
             self._refuse_value(key, value, str(error).replace("`", ""), place)
             return
-        if isinstance(result, float) and not isfinite(result):
-            self._problems.add(place, "must be a finite number")
-            return
         self._values[key] = result
 
     def _refuse_value(self, key: str, value: object, message: str, place: str) -> None:
@@ -152,17 +157,9 @@ class Table:
 
 def kind(value: object) -> str:
     """Name the type of a value as the author of a TOML file would."""
-    match value:
-        case None:
-            return "nothing"
-        case bool():
-            return "true or false"
-        case str():
-            return "text"
-        case int() | float():
-            return "a number"
-        case list() | tuple():
-            return "a list"
-        case Mapping():
-            return "a table"
+    if value is None:
+        return "nothing"
+    for types, name in _KINDS:
+        if isinstance(value, types):
+            return name
     return f"a {type(value).__name__}"

@@ -11,7 +11,7 @@ from enum import StrEnum
 from math import inf
 
 from celery_budget.errors import OptionError
-from celery_budget.policy.model import Policy, TaskRule
+from celery_budget.policy.model import Band, Policy, TaskRule
 from celery_budget.policy.names import LATEST, MAX_NAME, MAX_TEXT, closest, is_text
 from celery_budget.policy.tenant import Arguments, render_tenant
 from celery_budget.units import MAX_SECONDS
@@ -29,8 +29,8 @@ class Source(StrEnum):
     NAMED_QUEUE = "named_queue"  # the call named a queue that a band owns
     POLICY = "policy"  # the most specific rule in [tasks]
     DECLARED = "declared"  # the task's decorator or base class
+    QUEUE = "queue"  # owner of the queue that routing chose
     INHERITED = "inherited"  # the task that published it
-    QUEUE = "queue"  # owner of the queue it goes to anyway
     DEFAULT = "default"  # default_band
 
 
@@ -115,7 +115,7 @@ def resolve(
 
     A band goes by, first that speaks: the call, what an earlier publish of the same task
     settled, the queue that the call named, the most specific rule in the policy, decorator
-    or base class, the parent task, the queue it goes to anyway, `default_band`. Other
+    or base class, the queue it is routed to, the parent task, `default_band`. Other
     options skip the queues and end at the band's own. A deadline that was handed down is
     never loosened, except by the call itself. Under a policy without bands there is one
     band, whatever tasks and calls name.
@@ -156,38 +156,20 @@ def resolve(
         tenant = call.tenant
     elif carried.tenant is not None:
         tenant = carried.tenant
-    elif rule is not None and rule.tenant is not None:
-        tenant = render_tenant(rule.tenant, arguments)
-    elif declared.tenant is not None:
-        tenant = render_tenant(declared.tenant, arguments)
     else:
-        tenant = inherited.tenant or ""
-
-    if call.deadline is not None:
-        deadline = call.deadline
-    elif carried.deadline is not None:
-        deadline = carried.deadline
-    else:
-        deadline = inf if inherited.deadline is None else inherited.deadline
-        own = _relative(
-            rule.deadline if rule else None, declared.deadline, band.deadline if band else None
+        template = rule.tenant if rule is not None else None
+        if template is None:
+            template = declared.tenant
+        tenant = (
+            render_tenant(template, arguments) if template is not None else inherited.tenant or ""
         )
-        if own is not None and now + own < deadline:
-            deadline = now + own
-
-    if call.expires is not None:
-        expires: float | None = call.expires
-    elif carried.expires is not None:
-        expires = carried.expires
-    else:
-        expires = _relative(
-            rule.expires if rule else None, declared.expires, band.expires if band else None
-        )
+    deadline = _deadline(rule, call, carried, declared, inherited, band, now)
+    expires = _expires(rule, call, carried, declared, band)
     correlation_id = call.correlation_id or carried.correlation_id or inherited.correlation_id or ""
     return Terms(name, tenant, deadline, expires, correlation_id, source, ignored)
 
 
-def _band(
+def _band(  # noqa: PLR0911 - a return for each step of the precedence
     policy: Policy,
     rule: TaskRule | None,
     call: Asked,
@@ -212,11 +194,42 @@ def _band(
         return rule.band, Source.POLICY
     if declared.band is not None:
         return _known(policy, declared.band), Source.DECLARED
-    if inherited.band is not None and policy.band(inherited.band) is not None:
-        return inherited.band, Source.INHERITED
     if owner is not None:
         return owner, Source.QUEUE
+    if inherited.band is not None and policy.band(inherited.band) is not None:
+        return inherited.band, Source.INHERITED
     return policy.default_band, Source.DEFAULT
+
+
+def _deadline(
+    rule: TaskRule | None,
+    call: Asked,
+    carried: Asked,
+    declared: Declared,
+    inherited: Asked,
+    band: Band | None,
+    now: float,
+) -> float:
+    if call.deadline is not None:
+        return call.deadline
+    if carried.deadline is not None:
+        return carried.deadline
+    handed_down = inf if inherited.deadline is None else inherited.deadline
+    own = rule.deadline if rule is not None else None
+    if own is None:
+        own = declared.deadline
+    if own is None and band is not None:
+        own = band.deadline
+    return handed_down if own is None else min(handed_down, now + own)
+
+
+def _expires(
+    rule: TaskRule | None, call: Asked, carried: Asked, declared: Declared, band: Band | None
+) -> float | None:
+    for said in (call, carried, rule, declared, band):
+        if said is not None and said.expires is not None:
+            return said.expires
+    return None
 
 
 def _known(policy: Policy, name: str) -> str:
@@ -267,23 +280,17 @@ def _permit(policy: Policy, call: Asked) -> tuple[Asked, tuple[str, ...]]:
     )
 
 
-def _relative(rule: float | None, declared: float | None, band: float | None) -> float | None:
-    if rule is not None:
-        return rule
-    return declared if declared is not None else band
-
-
 _rules: dict[tuple[int, str], tuple[Policy, TaskRule | None]] = {}
 
 
 def _rule(policy: Policy, task: str) -> TaskRule | None:
     if not policy.tasks:
         return None
-    # By identity: hashing a whole policy would cost more than searching it. The entry holds
-    # its policy, so the id cannot come to mean another one while the entry lives.
+    # By id: hashing a whole policy would cost more than searching it. The entry holds its
+    # policy, so the id cannot come to mean another one while the entry lives.
     key = (id(policy), task)
     found = _rules.get(key)
-    if found is not None and found[0] is policy:
+    if found is not None:
         return found[1]
     rule = policy.rule(task)
     if len(_rules) >= MAX_CACHED:

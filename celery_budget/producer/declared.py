@@ -32,19 +32,18 @@ def declared(task: Task | None) -> Declared:
     deadline = getattr(task, "deadline", None)
     if band is None and tenant is None and deadline is None:
         return NOTHING_DECLARED
-    return _declared(getattr(task, "name", "?"), band, tenant, deadline)
+    for option, value in (("band", band), ("tenant", tenant)):
+        if value is not None and not isinstance(value, str):
+            name = getattr(task, "name", "?")
+            raise OptionError(option, f"of task {name} is {value!r}, not a string")
+    if deadline is not None and not isinstance(deadline, str | int | float | timedelta):
+        duration("deadline", deadline)
+    return _declared(band, tenant, deadline)
 
 
 @lru_cache(maxsize=10_000)
-def _declared(name: str, band: object, tenant: object, deadline: object) -> Declared:
-    for option, value in (("band", band), ("tenant", tenant)):
-        if value is not None and not isinstance(value, str):
-            raise OptionError(option, f"of task {name} is {value!r}, not a string")
-    return Declared(
-        band=band if isinstance(band, str) else None,
-        tenant=tenant if isinstance(tenant, str) else None,
-        deadline=duration("deadline", deadline),
-    )
+def _declared(band: str | None, tenant: str | None, deadline: object) -> Declared:
+    return Declared(band=band, tenant=tenant, deadline=duration("deadline", deadline))
 
 
 def duration(option: str, value: object) -> float | None:

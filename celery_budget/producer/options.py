@@ -21,15 +21,16 @@ if TYPE_CHECKING:
 OPTIONS = frozenset({"band", "tenant", "deadline", "correlation_id"})
 
 
-def take(options: MutableMapping[str, object], now: float) -> Asked:
-    """Take our options out of `options` and give what they ask for.
-
-    A retry brings the header of the run before it along; what it says is asked for again,
-    unless the call says otherwise.
+def take(options: MutableMapping[str, object], now: float) -> tuple[Asked, Asked]:
+    """Take our options out of `options`.
 
     Args:
         options: Of one call; ours, and a header brought along, are removed.
         now: Unix seconds; relative deadlines count from here.
+
+    Returns:
+        What the call asks for, and what a header brought along had settled: a retry brings
+        the header of the run before it.
 
     Raises:
         OptionError: an option has a value that means nothing.
@@ -41,14 +42,15 @@ def take(options: MutableMapping[str, object], now: float) -> Asked:
         carried = _carried(headers.pop(HEADER))
         options["headers"] = headers
     if OPTIONS.isdisjoint(options):
-        return carried
+        return NOTHING_ASKED, carried
     deadline = options.pop("deadline", None)
-    return Asked(
-        band=_text(options, "band", carried.band),
-        tenant=_text(options, "tenant", carried.tenant),
-        deadline=carried.deadline if deadline is None else _absolute(deadline, now),
-        correlation_id=_text(options, "correlation_id", carried.correlation_id),
+    call = Asked(
+        band=_text(options, "band"),
+        tenant=_text(options, "tenant"),
+        deadline=None if deadline is None else _absolute(deadline, now),
+        correlation_id=_text(options, "correlation_id"),
     )
+    return call, carried
 
 
 def _carried(value: object) -> Asked:
@@ -70,10 +72,10 @@ def asked(band: str, tenant: str, deadline: float, correlation_id: str) -> Asked
     )
 
 
-def _text(options: MutableMapping[str, object], option: str, otherwise: str | None) -> str | None:
+def _text(options: MutableMapping[str, object], option: str) -> str | None:
     value = options.pop(option, None)
     if value is None:
-        return otherwise
+        return None
     if not isinstance(value, str):
         raise OptionError(option, f"is {value!r}, not a string")
     return value

@@ -60,7 +60,7 @@ class Router(CeleryRouter):
         """
         now = time()
         policy = self._policy()
-        call = take(options, now)
+        call, carried = take(options, now)
         is_explicit = any(options.get(key) for key in ("queue", "exchange", "routing_key"))
         routed: dict[str, object] | None = None
         if is_explicit:
@@ -74,6 +74,7 @@ class Router(CeleryRouter):
             policy,
             name,
             call=call,
+            carried=carried,
             declared=declared(task_type),
             inherited=inherited(),
             queue=queue,

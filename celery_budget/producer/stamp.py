@@ -1,8 +1,8 @@
 """The stamp: completes the header at the moment of publishing.
 
-The router settled the Terms; only here the task id and the time of publish are known, whoever
-built the message. Connected to `before_task_publish` once for each process; messages of apps
-without celery-budget carry no header of ours and pass untouched.
+The router settled the Terms; only here is the message known as it leaves. Connected to
+`before_task_publish` once for each process; messages of apps without celery-budget carry no
+header of ours and pass untouched.
 """
 
 from __future__ import annotations
@@ -17,19 +17,17 @@ from celery_budget.producer.router import EXPIRES_S
 
 
 def stamp(headers: dict[str, object] | None = None, body: object = None, **_signal: object) -> None:
-    """Complete our header with the time of publish, the correlation id and the expiry."""
+    """Complete our header with the time of publish, and the message with its expiry."""
     header = None if headers is None else headers.get(HEADER)
     if headers is None or not isinstance(header, dict):
         return
     header["at"] = time()
+    expires_s = header.pop(EXPIRES_S, None)
+    if expires_s is None:
+        return
     # Protocol 1 keeps the task's fields in the body.
     fields = headers if "id" in headers else body
-    if not isinstance(fields, dict):
-        return
-    if "cid" not in header:
-        header["cid"] = fields.get("id")
-    expires_s = header.pop(EXPIRES_S, None)
-    if expires_s is not None and fields.get("expires") is None:
+    if isinstance(fields, dict) and fields.get("expires") is None:
         fields["expires"] = (datetime.now(UTC) + timedelta(seconds=expires_s)).isoformat()
 
 

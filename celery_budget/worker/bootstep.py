@@ -15,6 +15,7 @@ from celery.bootsteps import StartStopStep
 from celery.utils.log import get_logger
 from celery.worker.consumer.tasks import Tasks
 from celery.worker.loops import synloop
+from celery.worker.state import maybe_shutdown
 
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.worker import seams
@@ -33,15 +34,17 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-#: Longest wait in one turn of a loop without a hub while some window is closed, seconds. Such a
-#: loop cannot be woken by a slot that becomes free; 20 ms is far below the gevent and eventlet
-#: tasks' own length and costs 50 empty polls a second only while the worker is saturated.
+#: Longest wait in one turn of a loop without a hub while the worker is busy, seconds. Such a loop
+#: cannot be woken by a slot that becomes free; 20 ms is little beside the waiting that greenlets
+#: are used for, and costs 50 empty polls a second.
 SLICE_S = 0.02
 
 
 class WakePipe:
-    """Wakes the event loop from another thread: the hub may sleep in poll, and only a readable
-    file descriptor ends that.
+    """Wakes the event loop from a timer or another thread.
+
+    The hub sleeps in poll even when a timer or a callback has just given it work for its next
+    turn; only a readable file descriptor ends that.
     """
 
     def __init__(self, hub: Any, awake: Callable[[], None]) -> None:
@@ -77,7 +80,7 @@ class WakePipe:
 
 
 class SlicedConnection:
-    """A connection whose waits end early while a window is closed.
+    """A connection whose waits end early while the worker is busy.
 
     Celery's loop for pools without a hub waits two seconds for a message; a slot that becomes
     free meanwhile must open its band's window before that.
@@ -91,18 +94,25 @@ class SlicedConnection:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
-    def drain_events(self, timeout: float) -> object:
-        """Wait for messages at most `timeout` seconds, in slices while a window is closed."""
+    def drain_events(self, timeout: float) -> None:
+        """Take messages for `timeout` seconds, in slices while the worker is busy.
+
+        Goes on after a message: Celery's loop spends 100 ms between two calls on another
+        connection, too long for a slot to stay empty.
+        """
         end = monotonic() + timeout
         while True:
+            maybe_shutdown()
             self._consumer.perform_pending_operations()
             left = end - monotonic()
-            slice_s = SLICE_S if self._pump.dispatcher.free == 0 else left
+            if left <= 0:
+                raise TimeoutError
             try:
-                return self._connection.drain_events(timeout=max(0.0, min(slice_s, left)))
+                self._connection.drain_events(
+                    timeout=min(SLICE_S, left) if self._pump.is_busy else left
+                )
             except TimeoutError:
-                if slice_s >= left:
-                    raise
+                continue
 
 
 class BandStep(StartStopStep):
@@ -129,7 +139,6 @@ class BandStep(StartStopStep):
             moves=self.moves,
             process=seams.process_task(c),
             size=lambda: pool.num_processes,
-            runs_inline=type(pool).__module__ == "celery.concurrency.solo",
         )
         c.pool = self.pump.pool = SlotPool(pool, self.pump.ended)
         c.on_task_request = self.pump.offer
@@ -190,15 +199,12 @@ class BandStep(StartStopStep):
                 synloop(obj, sliced, *args, **kwargs)
 
             c.loop = loop
-            self.pump.attach(None, None, c.timer.call_after)
+            self.pump.attach(None, c.timer.call_after)
             return
-        if self._pipe is None and type(c.pool).__module__ == "celery.concurrency.thread":
+        if self._pipe is None:
             self._pipe = WakePipe(c.hub, self.pump.settle_over)
-        if self._pipe is not None:
-            self._pipe.register()
-        self.pump.attach(
-            None if self._pipe is None else self._pipe.wake, c.hub.call_soon, c.timer.call_after
-        )
+        self._pipe.register()
+        self.pump.attach(self._pipe.wake, c.timer.call_after)
 
     def _is_full(self, c: Consumer) -> bool:
         limit = c.app.conf.worker_eta_task_limit

@@ -186,8 +186,11 @@ def _held(step: BandStep, held: Any, now: float) -> Reply:
 
 
 def _listed(step: BandStep, now: float) -> list[Reply]:
-    """List held tickets. What blocks one blocks its band, so each band is explained once: an
-    explanation looks at all that is held."""
+    """List held tickets, each with the reason of its band.
+
+    What blocks one blocks its band. An explanation looks at all that is held, so each band is
+    explained once.
+    """
     dispatcher = step.pump.dispatcher
     reasons: dict[str, str | None] = {}
     listed = []

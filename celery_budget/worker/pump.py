@@ -51,7 +51,6 @@ class Pump:
         moves: Moves,
         process: Callable[[Request], object],
         size: Callable[[], int],
-        runs_inline: bool = False,
     ) -> None:
         self.dispatcher = dispatcher
         self.version = 0
@@ -62,11 +61,9 @@ class Pump:
         self._moves = moves
         self._process = process
         self._size = size
-        self._runs_inline = runs_inline
         self._running: set[Held] = set()
         self._over: deque[Held] = deque()
         self._wake: Callable[[], None] | None = None
-        self._later: Callable[[Callable[[], None]], object] | None = None
         self._call_after: Callable[[float, Callable[[], None]], object] | None = None
         self._is_timed = False
         self._lock = RLock()
@@ -75,26 +72,28 @@ class Pump:
     def attach(
         self,
         wake: Callable[[], None] | None,
-        later: Callable[[Callable[[], None]], object] | None,
         call_after: Callable[[float, Callable[[], None]], object],
     ) -> None:
         """Tell how this worker's loop is reached.
 
         Args:
-            wake: Wakes the event loop from another thread so that it calls `settle_over`; None
-                where tasks end in the loop's own thread or there is no loop.
-            later: Calls a function in the loop's next turn; None without an event loop.
+            wake: Wakes the event loop, from any thread, so that it calls `settle_over`; None
+                without an event loop.
             call_after: Calls a function in so many seconds.
         """
         self._call_after = call_after
         self._is_timed = False
         self._wake = wake
-        self._later = later
 
     @property
     def running(self) -> frozenset[Held]:
         """What has a slot now."""
         return frozenset(self._running)
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something runs or waits, so that windows may change at any moment."""
+        return bool(self._running) or self.dispatcher.held_total > 0
 
     def offer(self, request: Request) -> None:
         """Take a request that Celery would run now; it starts at once or is held."""
@@ -112,10 +111,12 @@ class Pump:
                 source.taken(held)
             self.dispatcher.offer(held, time())
             self.pump()
+            if request.eta is not None and self._wake is not None:
+                self._wake()  # called by a timer: see `_time_is_up`
 
     def ended(self, held: Held) -> None:
         """A ticket has left its slot; may be called from any thread."""
-        if self._wake is not None:
+        if self._wake is not None and self.pool.is_threaded:
             self._over.append(held)
             self._wake()
             return
@@ -151,9 +152,9 @@ class Pump:
                 held = cast("Held", decision.ticket)
                 if isinstance(decision, Start):
                     self._start(held)
-                    if self._runs_inline and self._later is not None:
+                    if self.pool.runs_inline and self._wake is not None:
                         # The start was the whole run: let messages of higher bands arrive.
-                        self._later(self.pump)
+                        self._wake()
                         break
                 else:
                     # Celery's own way into the pool finds it expired, says so and settles it.
@@ -171,8 +172,12 @@ class Pump:
             self._call_after(max(0.0, until - time()), self._time_is_up)
 
     def _time_is_up(self) -> None:
+        self._is_timed = False
+        if self._wake is not None:
+            # Not from here: what a timer schedules for the loop's next turn waits for its poll.
+            self._wake()
+            return
         with self._lock:
-            self._is_timed = False
             self.pump()
 
     def _start(self, held: Held) -> None:

@@ -44,6 +44,14 @@ def most_slots(consumer: Any) -> int:
     return int(size)
 
 
+def newest_greenlet(pool: Any) -> Any:
+    """Find the greenlet of the last submission; eventlet's pool does not return it.
+
+    Relies on `TaskPool._pool_map` of the gevent and eventlet pools, in order of submission.
+    """
+    return next(reversed(pool._pool_map.values()))
+
+
 def forget(request: Any) -> None:
     """Take a request that will not run here out of the worker's own books.
 
@@ -104,10 +112,13 @@ def persistence(consumer: Any) -> Any:
 def gate(channel: Any, room: Callable[[], int]) -> None:
     """Let a virtual channel (Redis) poll only while `room()` is positive.
 
-    Relies on the poller asking `channel.qos.can_consume()` before each fetch, the same handle
-    that Celery's `worker_disable_prefetch` uses.
+    A fetch that is under way is let through: its answer may be a message that Redis has already
+    handed out. kombu 5.7 leaves such an answer unread while nothing may be consumed, so that the
+    message is in no queue, in no worker, and lost if this process is killed.
+    Relies on the poller asking `channel.qos.can_consume()` before each fetch and each read, the
+    same handle that Celery's `worker_disable_prefetch` uses, and on `Channel._in_poll`.
     """
-    channel.qos.can_consume = lambda: room() > 0
+    channel.qos.can_consume = lambda: room() > 0 or bool(channel._in_poll)
     channel.qos.can_consume_max_estimate = room
 
 

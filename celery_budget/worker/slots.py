@@ -11,6 +11,7 @@ from typing import Any
 
 from celery.concurrency.base import BasePool
 
+from celery_budget.worker import seams
 from celery_budget.worker.intake import Held
 
 Ended = Callable[[Held], None]
@@ -28,6 +29,10 @@ class SlotPool:
         self._ended = ended
         self._expected: dict[str, Held] = {}
         self._watch = _watcher(pool)
+        #: Whether a submission runs the task to its end before it returns.
+        self.runs_inline = self._watch is _watch_return
+        #: Whether tasks end in threads of their own.
+        self.is_threaded = self._watch is _watch_future
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pool, name)
@@ -117,9 +122,10 @@ def _watch_greenlet(
     kwargs: dict[str, object] | None,
     options: dict[str, Any],
 ) -> Any:
-    greenlet = pool.apply_async(target, args, kwargs, **options)
-    greenlet.link(lambda *_: ended(held))
-    return greenlet
+    result = pool.apply_async(target, args, kwargs, **options)
+    # Linked last, so the pool has its own place free again when `ended` starts the next.
+    seams.newest_greenlet(pool).link(lambda *_: ended(held))
+    return result
 
 
 def _watch_return(

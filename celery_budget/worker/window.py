@@ -167,9 +167,14 @@ class AmqpWindow:
         self._adjust()
 
     def close(self) -> None:
-        """Stop consuming; what is on its way still arrives."""
+        """Stop consuming, and wait until the broker has answered all that was sent before.
+
+        A channel closed with answers outstanding complains about each of them.
+        """
         self._is_enabled = False
-        self._end()
+        self._tags = []
+        self._consumer.cancel()
+        self._consumer.channel.basic_qos(0, 0, False)
 
     def changed(self) -> None:
         """Adjust the window once in the loop's next turn, however often things change in this."""

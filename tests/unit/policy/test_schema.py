@@ -1,0 +1,131 @@
+"""The JSON Schema: editors that follow it must agree with the loader."""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from celery_budget.policy.load import load, schema
+
+POLICIES = sorted((Path(__file__).parents[3] / "examples" / "policies").glob("*.toml"))
+
+SCHEMA: dict[str, Any] = schema()
+
+TYPES: dict[str, tuple[type, ...]] = {
+    "object": (dict,),
+    "array": (list,),
+    "string": (str,),
+    "integer": (int,),
+    "number": (int, float),
+    "boolean": (bool,),
+}
+
+#: Keywords that only inform.
+ANNOTATIONS = {"title", "description", "default", "examples", "$defs", "$schema", "required"}
+
+
+def is_valid(value: Any, rule: dict[str, Any]) -> bool:
+    """Judge a value by the keywords that our schema uses; another keyword is a KeyError."""
+    if "$ref" in rule:
+        return is_valid(value, SCHEMA["$defs"][rule["$ref"].removeprefix("#/$defs/")])
+    kind = rule.get("type")
+    if kind and (
+        not isinstance(value, TYPES[kind]) or (isinstance(value, bool) and kind != "boolean")
+    ):
+        return False
+    checks = {
+        "type": lambda _: True,
+        "anyOf": lambda any_of: any(is_valid(value, one) for one in any_of),
+        "enum": lambda allowed: value in allowed,
+        "pattern": lambda pattern: re.search(pattern, value) is not None,
+        "minLength": lambda least: len(value) >= least,
+        "maxLength": lambda most: len(value) <= most,
+        "minItems": lambda least: len(value) >= least,
+        "maxItems": lambda most: len(value) <= most,
+        "maxProperties": lambda most: len(value) <= most,
+        "minimum": lambda least: value >= least,
+        "maximum": lambda most: value <= most,
+        "exclusiveMinimum": lambda bound: value > bound,
+        "exclusiveMaximum": lambda bound: value < bound,
+        "items": lambda item: all(is_valid(one, item) for one in value),
+        "propertyNames": lambda name: all(is_valid(key, name) for key in value),
+        "properties": lambda known: all(
+            is_valid(value[key], sub) for key, sub in known.items() if key in value
+        ),
+        "additionalProperties": lambda other: all(
+            other and is_valid(one, other)
+            for key, one in value.items()
+            if key not in rule.get("properties", {})
+        ),
+    }
+    return all(checks[key](sub) for key, sub in rule.items() if key not in ANNOTATIONS)
+
+
+@pytest.mark.parametrize("file", POLICIES, ids=lambda file: file.name)
+def test_the_example_policies_are_valid(file: Path) -> None:
+    """An editor must not underline what the loader takes."""
+    assert is_valid(tomllib.loads(file.read_text(encoding="utf-8")), SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"bands": {"a": {"weight": 4, "deadline": 2, "expires": "1h 30m"}}},
+        {"bands": {"a": {"latency_target": " 7 "}}},
+        {"bands": {"a": {}}, "tasks": {"*": {"tenant": "{a}", "deadline": 0.5}}},
+        {},
+    ],
+)
+def test_what_the_loader_takes_is_valid(content: dict[str, object]) -> None:
+    """Durations have two types, and both are in use."""
+    load(content)
+
+    assert is_valid(content, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"sed": 1},
+        {"bands": []},
+        {"bands": {"a b": {}}},
+        {"bands": {f"b{n}": {} for n in range(65)}},
+        {"bands": {"a": {"wieght": 1}}},
+        {"bands": {"a": {"weight": 0}}},
+        {"bands": {"a": {"reserve": True}}},
+        {"bands": {"a": {"min_share": 1}}},
+        {"bands": {"a": {"queues": []}}},
+        {"bands": {"a": {"queues": "q"}}},
+        {"bands": {"a": {"deadline": "2x"}}},
+        {"bands": {"a": {"deadline": 0}}},
+        {"tasks": {"": {}}},
+        {"tasks": {"t": {"tenant": ""}}},
+        {"caller_options": ["queue"]},
+        {"seed": -1},
+    ],
+)
+def test_what_one_key_shows_to_be_wrong_is_invalid(content: dict[str, object]) -> None:
+    """The editor should find what the loader would refuse later."""
+    assert not is_valid(content, SCHEMA)
+
+
+def test_every_key_is_described() -> None:
+    """The description is what an editor shows on hover."""
+    missing = [
+        f"{name}.{key}"
+        for name, table in SCHEMA["$defs"].items()
+        for key, rule in table["properties"].items()
+        if not rule.get("description")
+    ]
+
+    assert [] == missing
+
+
+def test_the_schema_is_json() -> None:
+    """It is printed for editors."""
+    assert SCHEMA == json.loads(json.dumps(SCHEMA))
