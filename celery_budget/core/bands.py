@@ -1,24 +1,18 @@
-"""One band inside a worker: its counts, its weighted share and the share it is owed.
+"""One band inside a worker: what it holds and runs, and its place among the bands.
 
-Between bands that do not preempt, start-time fair queueing with weights, as between tenants.
-The minimum share is a credit beside it: docs/explanation/scheduling.md derives its rate.
+Between bands that do not preempt, start-time fair queueing with weights; the minimum share is a
+credit beside it (`share.py`). The dispatcher reads and writes these fields; nobody else does.
 """
 
 from __future__ import annotations
 
 from math import inf
 
-from celery_budget.core.fairness import FairQueue
-from celery_budget.core.service import UNKNOWN_S, Peak
+from celery_budget.core.fairness import RETURNING_TASKS, FairQueue
+from celery_budget.core.lookahead import PARTS, most_ahead, parts
+from celery_budget.core.service import NEWEST, SHORTEST_S, UNKNOWN_S, Peak
+from celery_budget.core.share import SHARE_SPAN_S, MinShare
 from celery_budget.policy.model import Band
-
-#: Span over which a minimum share holds, seconds. A band that may wait longer than this for its
-#: share is starved in the eyes of whoever waits for its tasks.
-SHARE_SPAN_S = 30.0
-
-#: Least part of the span that lengths and blocking leave for accruing: tasks longer than about
-#: a quarter of the span get their share on average, not within each span.
-LEAST_SPAN = 0.5
 
 
 class BandState:
@@ -26,99 +20,80 @@ class BandState:
 
     Attributes:
         rule: As declared.
-        reserve: Slots kept for it on this worker; less than declared where they are too few.
+        name: Of the band.
+        queue: What waits.
         running: Tickets that have a slot.
-        finish: Finish tag in the virtual time between bands, slot-seconds by weight.
-        floor: Virtual time when the band's backlog began.
-        credit: Slot-seconds it is owed by its minimum share; it goes first at 0 and above.
-        opened: When it became possible to start its tickets, on the caller's clock.
+        reserve: Slots kept for it on this worker; less than declared where they are too few.
+        unfilled: Reserved slots that it does not use now.
+        tag: Virtual time of its next start between bands, slot-seconds by weight.
+        unserved: Part of `tag` that was charged for tickets that still run.
+        share: What it is owed by its minimum share; None when it has none.
+        expected: Average service time of its tickets, seconds.
+        longest: Longest recent service time of its tickets.
+        opened: When its messages were asked for again the last time, on the caller's clock.
         is_asked: Whether messages of it come when asked for.
+        parts: How much of one of its messages a slot uses up within the look-ahead's horizon.
+        most_ahead: Most messages of it to have at hand.
     """
 
     __slots__ = (
-        "_accrued",
-        "_rate",
-        "credit",
+        "_is_known",
         "expected",
-        "finish",
-        "floor",
         "is_asked",
         "longest",
+        "most_ahead",
+        "name",
         "opened",
+        "parts",
         "queue",
         "reserve",
         "rule",
         "running",
+        "share",
+        "tag",
+        "unfilled",
+        "unserved",
     )
 
-    def __init__(self, rule: Band) -> None:
+    def __init__(self, rule: Band, slots: int) -> None:
         self.rule = rule
-        self.reserve = rule.reserve
+        self.name = rule.name
         self.queue = FairQueue()
         self.running = 0
-        self.finish = 0.0
-        self.floor = 0.0
-        self.credit = 0.0
-        self.opened = -inf
-        self.is_asked = False
+        self.reserve = rule.reserve
+        self.unfilled = rule.reserve
+        self.tag = 0.0
+        self.unserved = 0.0
+        self.share = MinShare(rule.min_share, slots) if rule.min_share else None
         self.expected = UNKNOWN_S
         self.longest = Peak(SHARE_SPAN_S)
-        self._accrued = 0.0
-        self._rate = 0.0
+        self.opened = -inf
+        self.is_asked = False
+        self.parts = parts(UNKNOWN_S)
+        self.most_ahead = most_ahead(self.parts, slots)
+        self._is_known = False
 
-    @property
-    def unfilled(self) -> int:
-        """Reserved slots that the band does not use now."""
-        return max(0, self.reserve - self.running)
-
-    def start_tag(self) -> float:
-        """Tell its place in the virtual time between bands."""
-        return max(self.finish, self.floor)
-
-    def is_owed(self, now: float) -> bool:
-        """Tell whether its minimum share is due."""
-        if not self.rule.min_share:
-            return False
-        if now > self._accrued:
-            # Capped at half a task: an idle band is owed no more than its next turn.
-            earned = self.credit + self._rate * (now - self._accrued)
-            self.credit = min(earned, self._length() / 2)
-            self._accrued = now
-        return self.credit >= 0.0
-
-    def _length(self) -> float:
-        return max(self.longest.value, self.expected)
-
-    def reckon(self, slots: int, blocking_s: float, now: float) -> None:
-        """Set the rate at which the band is owed its minimum share.
-
-        A task of length L starts whenever the credit is not negative and costs L. Over any span
-        W the band then runs at least `rate * (W - L - J) - L` slot-seconds, where J is the
-        longest time until a slot becomes free. The rate that makes this the promised share of
-        all slots is the one set here (a latency-rate server: Stiliadis and Varma, 1998).
+    def learn(self, service_s: float, slots: int) -> None:
+        """Follow the service time of a ticket that ended.
 
         Args:
+            service_s: Seconds.
             slots: Of the worker.
-            blocking_s: J: the longest recent service time of any band.
-            now: On the caller's clock.
         """
-        self.is_owed(now)
-        length = self._length()
-        span = SHARE_SPAN_S
-        usable = max(span - length - blocking_s, span * LEAST_SPAN)
-        promised = self.rule.min_share * slots * span
-        self._rate = min((promised + length) / usable, float(slots))
+        if self._is_known:
+            service_s = self.expected + NEWEST * (service_s - self.expected)
+        else:
+            self._is_known = True
+        self.expected = expected = max(service_s, SHORTEST_S)
+        self.queue.allowance = RETURNING_TASKS * expected
+        self.parts = used = parts(expected)
+        self.most_ahead = most_ahead(used, slots)
 
-    def charge(self, cost: float) -> None:
-        """Pay for a start, as far as it can be known before the end."""
-        self.finish = self.start_tag() + cost / self.rule.weight
-        self.pay(cost)
+    def look_ahead(self, free: int, running_parts: int) -> int:
+        """Tell how many messages to have at hand.
 
-    def settle(self, excess: float) -> None:
-        """Correct the charge at the end: actual less expected service time."""
-        self.finish += excess / self.rule.weight
-        self.pay(excess)
-
-    def pay(self, amount: float) -> None:
-        """Take from the credit; what a band got beyond its share never starves it later."""
-        self.credit = max(self.credit - amount, -self._length())
+        Args:
+            free: Slots without a ticket.
+            running_parts: What the slots with a ticket use up of a message, as `parts` tells.
+        """
+        return min((running_parts + max(free, 0) * self.parts) // PARTS, self.most_ahead)

@@ -25,7 +25,8 @@ class Reason(StrEnum):
     EXPIRED = "expired"  # its hard expiry passed while it waited
 
 
-@dataclass(frozen=True, slots=True)
+# One of these is made for each execution; frozen ones take 0.6 us more.
+@dataclass(slots=True)
 class Start:
     """Give the ticket a slot now; the dispatcher counts it as running from here on."""
 

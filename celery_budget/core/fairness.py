@@ -1,15 +1,15 @@
-"""Fair queueing between the tenants of one band.
+"""Fair queueing between the tenants of one band, and the order inside a tenant.
 
-Start-time fair queueing (Goyal, Vin and Cheng, 1996) with slot-seconds as the length: a ticket's
-start tag is the later of the virtual time and its tenant's finish tag, the lowest start tag goes
-first, and starting it moves the tenant's finish tag by the expected service time. A tenant with a
-thousand times the backlog thus gets no more than its turn. Among equal tags, and inside a
-tenant: earliest deadline, then age, task type, rotating seed.
+Start-time fair queueing (Goyal, Vin and Cheng, 1996) with slot-seconds as the length: the
+tenant with the lowest tag goes first, and starting its ticket moves its tag by the expected
+service time, corrected when the ticket ends. A tenant with a thousand times the backlog thus
+gets no more than its turn. Two things differ from the paper, both because tenants come and go
+without number; docs/explanation/scheduling.md says why. Used by the dispatcher alone.
 """
 
 from __future__ import annotations
 
-from heapq import heapify, heappop, heappush
+from heapq import heapify, heappop, heappush, heapreplace
 from typing import Any
 
 from celery_budget.core.ticket import Ticket
@@ -18,37 +18,114 @@ from celery_budget.core.ticket import Ticket
 #: A list, compared in C; the sequence is unique, so tickets are never compared.
 Entry = list[Any]
 
-#: Entries taken out that a heap may carry before it is rebuilt, beside as many live ones.
+#: Entries taken out that a list may carry before it is rebuilt, beside as many live ones.
 MOST_DEAD = 64
+
+#: A tenant that had no work may be this many tasks of ordinary length behind the others when it
+#: comes back. Its few tasks then go at once, where equal turns would take twice as long.
+RETURNING_TASKS = 10
 
 
 class Tenant:
-    """One tenant's waiting tickets and its place in virtual time."""
+    """One tenant's waiting tickets and its place in virtual time.
 
-    __slots__ = ("debt", "entries", "finish", "live", "marker", "name", "running")
+    Tickets mostly come in the order in which they should start. Those form `line`, which costs
+    the same however long it is; only the others need the heap.
 
-    def __init__(self, name: str, finish: float) -> None:
+    Attributes:
+        tag: Virtual time of its next start, slot-seconds.
+        line: Entries in order; those before `first` are gone.
+        early: Heap of the entries that came out of order.
+        live: How many tickets wait.
+        running: How many have a slot.
+        marker: Its valid place in the order of the band; None while nothing waits.
+        is_parked: Whether it is in the queue's list of tenants to forget.
+    """
+
+    __slots__ = ("early", "first", "is_parked", "line", "live", "marker", "name", "running", "tag")
+
+    def __init__(self, name: str, tag: float) -> None:
         self.name = name
-        self.finish = finish
-        self.debt = 0.0
-        self.entries: list[Entry] = []
+        self.tag = tag
+        self.line: list[Entry] = []
+        self.first = 0
+        self.early: list[Entry] = []
         self.live = 0
         self.running = 0
         self.marker: tuple[float, Entry, Tenant] | None = None
+        self.is_parked = False
+
+    def add(self, entry: Entry) -> None:
+        """Let one more ticket wait."""
+        line = self.line
+        if not line or line[-1] < entry:
+            line.append(entry)
+        else:
+            heappush(self.early, entry)
+        self.live += 1
+
+    def head(self) -> Entry:
+        """Show its next entry; something must be waiting."""
+        line, early = self.line, self.early
+        while early and early[0][5] is None:
+            heappop(early)
+        first, end = self.first, len(line)
+        while first < end and line[first][5] is None:
+            first += 1
+        if first > MOST_DEAD and first * 2 > end:
+            del line[:first]
+            end -= first
+            first = 0
+        self.first = first
+        if early and (first == end or early[0] < line[first]):
+            return early[0]
+        return line[first]
+
+    def clear(self) -> None:
+        """Forget entries that were taken out; nothing may be waiting."""
+        self.line.clear()
+        self.early.clear()
+        self.first = 0
+        self.live = 0
+        self.marker = None
+
+    def compact(self) -> None:
+        """Drop what was taken out from the middle, if it outweighs what waits."""
+        if len(self.line) - self.first + len(self.early) > 2 * self.live + MOST_DEAD:
+            self.line = [entry for entry in self.line if entry[5] is not None]
+            self.first = 0
+            self.early = [entry for entry in self.early if entry[5] is not None]
+            heapify(self.early)
 
 
 class FairQueue:
-    """The waiting tickets of one band, in the order in which they should start."""
+    """The waiting tickets of one band, in the order in which they should start.
 
-    __slots__ = ("_active", "_idle", "_markers", "_tenants", "_virtual", "length")
+    Attributes:
+        length: How many tickets wait.
+        allowance: How far behind the others a returning tenant may be, slot-seconds.
+    """
+
+    __slots__ = (
+        "_active",
+        "_busy",
+        "_markers",
+        "_parked",
+        "_tenants",
+        "_virtual",
+        "allowance",
+        "length",
+    )
 
     def __init__(self) -> None:
         self._tenants: dict[str, Tenant] = {}
         self._markers: list[tuple[float, Entry, Tenant]] = []
-        self._idle: list[tuple[float, str]] = []
+        self._parked: list[tuple[float, str]] = []
         self._virtual = 0.0
         self._active = 0
+        self._busy = 0
         self.length = 0
+        self.allowance = 0.0
 
     @property
     def tenants(self) -> int:
@@ -60,88 +137,97 @@ class FairQueue:
         name = entry[5].tenant
         tenant = self._tenants.get(name)
         if tenant is None:
-            tenant = self._tenants[name] = Tenant(name, self._virtual)
+            tenant = self._tenants[name] = Tenant(name, self._virtual - self.allowance)
         self.length += 1
-        tenant.live += 1
-        entries = tenant.entries
-        heappush(entries, entry)
+        tenant.add(entry)
         if tenant.live == 1:
             self._active += 1
-            self._mark(tenant, max(self._virtual, tenant.finish))
-        elif entries[0] is entry and tenant.marker is not None:
-            self._mark(tenant, tenant.marker[0])
+            if not tenant.running:
+                self._busy += 1
+            tenant.tag = max(tenant.tag, self._virtual - self.allowance)
+            self._mark(tenant, entry)
+        elif tenant.early and tenant.early[0] is entry and entry is tenant.head():
+            self._mark(tenant, entry)
 
-    def _mark(self, tenant: Tenant, start: float) -> None:
-        """Put the tenant's first ticket into the order of the band; earlier marks are void."""
-        tenant.marker = (start, tenant.entries[0], tenant)
-        heappush(self._markers, tenant.marker)
+    def _mark(self, tenant: Tenant, entry: Entry) -> None:
+        """Put a tenant's first ticket into the order of the band; its earlier mark is void."""
+        markers = self._markers
+        tenant.marker = marker = (tenant.tag, entry, tenant)
+        if len(markers) > 2 * self._active + MOST_DEAD:
+            # The new one is among them: it is its tenant's valid one only once it is here.
+            markers[:] = [mark for mark in markers if mark[2].marker is mark]
+            heapify(markers)
+        heappush(markers, marker)
 
     def head(self) -> Ticket | None:
         """Show the ticket that should start next."""
         markers = self._markers
         while markers:
             marker = markers[0]
-            start, entry, tenant = marker
+            tenant = marker[2]
             if tenant.marker is not marker:
                 heappop(markers)
                 continue
-            if entry[5] is not None:
-                ticket: Ticket = entry[5]
+            ticket: Ticket | None = marker[1][5]
+            if ticket is not None:
                 return ticket
             # It was taken out: the tenant's next ticket stands in its place.
-            heappop(markers)
-            self._skip_dead(tenant)
-            self._mark(tenant, start)
+            tenant.marker = fresh = (tenant.tag, tenant.head(), tenant)
+            heapreplace(markers, fresh)
         return None
 
-    def pop(self, cost: float) -> Tenant:
-        """Start the head: take it out and charge its tenant.
+    def pop(self, expected_s: float) -> Tenant:
+        """Start the head, as `head` has just shown it, and charge its tenant.
 
         Args:
-            cost: Expected service time, seconds.
+            expected_s: Service time, seconds.
 
         Returns:
             The tenant, to be settled when the ticket has ended.
         """
-        start, entry, tenant = heappop(self._markers)
-        heappop(tenant.entries)
+        tag, entry, tenant = self._markers[0]
+        if self._active == 1 and tag < self._virtual:
+            # Nobody else waits: what this tenant lags behind is made good by having all slots.
+            self._virtual = tag
         entry[5] = None
         self.length -= 1
-        tenant.live -= 1
         tenant.running += 1
-        # A debt from tickets that took longer than expected moves the tag too; what was less
-        # than expected may not move it back before the start, or turns could be saved up.
-        finish = start + cost + tenant.debt
-        tenant.debt = min(0.0, finish - start)
-        tenant.finish = max(start, finish)
-        # The virtual time goes on as in an ideal fair server, even when there is always a new
-        # tenant whose start tag is the current time: else those who had their turn would wait
-        # for ever, and be remembered for ever.
-        self._virtual = max(start, self._virtual + cost / self._active)
+        tenant.tag = tag + expected_s
+        tenant.live -= 1
         if tenant.live:
-            self._skip_dead(tenant)
-            self._mark(tenant, tenant.finish)
+            tenant.marker = marker = (tenant.tag, tenant.head(), tenant)
+            heapreplace(self._markers, marker)
         else:
-            tenant.marker = None
-            tenant.entries.clear()
+            heappop(self._markers)
+            tenant.clear()
             self._active -= 1
-        self._forget_idle()
         return tenant
 
-    def settle(self, tenant: Tenant, excess: float) -> None:
+    def settle(self, tenant: Tenant, expected_s: float, served_s: float) -> None:
         """Correct a tenant's charge when one of its tickets has ended.
 
         Args:
             tenant: As `pop` gave it.
-            excess: Actual less expected service time, seconds.
+            expected_s: As `pop` was told.
+            served_s: Actual service time, seconds.
         """
+        # The virtual time follows what was served, shared by all who have work: were it to
+        # follow tags, as in the paper, a stream of new tenants would hold it still, and those
+        # who had their turn would wait, and be remembered, for ever. Were it to follow
+        # expectations, a wrong one would put whoever comes next far behind.
+        self._virtual += served_s / self._busy
         tenant.running -= 1
+        tenant.tag += served_s - expected_s
         if tenant.live:
-            tenant.debt += excess
-            return
-        tenant.finish += excess
-        if not tenant.running:
-            self._retire(tenant)
+            if self._active == 1:
+                tenant.marker = marker = (tenant.tag, tenant.head(), tenant)
+                self._markers = [marker]
+            else:
+                self._mark(tenant, tenant.head())
+        elif not tenant.running:
+            self._rest(tenant)
+        if self._parked:
+            self._forget()
 
     def discard(self, entry: Entry) -> None:
         """Take out a ticket that will not start from here."""
@@ -149,41 +235,46 @@ class FairQueue:
         entry[5] = None
         self.length -= 1
         tenant.live -= 1
-        if not tenant.live:
-            tenant.marker = None
-            tenant.entries.clear()
-            self._active -= 1
-            if not tenant.running:
-                self._retire(tenant)
-        elif len(tenant.entries) > 2 * tenant.live + MOST_DEAD:
-            self._compact(tenant)
-        if len(self._markers) > 2 * self._active + MOST_DEAD:
-            self._markers = [mark for mark in self._markers if mark[2].marker is mark]
-            heapify(self._markers)
+        if tenant.live:
+            tenant.compact()
+            return
+        tenant.clear()
+        self._active -= 1
+        if not tenant.running:
+            self._rest(tenant)
 
-    def _compact(self, tenant: Tenant) -> None:
-        start = 0.0 if tenant.marker is None else tenant.marker[0]
-        tenant.entries = [entry for entry in tenant.entries if entry[5] is not None]
-        heapify(tenant.entries)
-        self._mark(tenant, start)
+    def clear(self) -> None:
+        """Take out all that waits."""
+        self._markers.clear()
+        self._active = 0
+        self.length = 0
+        for tenant in list(self._tenants.values()):
+            if tenant.live:
+                tenant.clear()
+                if not tenant.running:
+                    self._rest(tenant)
 
-    @staticmethod
-    def _skip_dead(tenant: Tenant) -> None:
-        entries = tenant.entries
-        while entries[0][5] is None:
-            heappop(entries)
-
-    def _retire(self, tenant: Tenant) -> None:
-        """Forget a tenant without work, at once or when its last turn is paid off."""
-        if tenant.finish <= self._virtual:
-            self._tenants.pop(tenant.name, None)
+    def _rest(self, tenant: Tenant) -> None:
+        """Forget a tenant without work as soon as forgetting makes no difference."""
+        self._busy -= 1
+        if tenant.is_parked:
+            return
+        if tenant.tag <= self._virtual - self.allowance:
+            del self._tenants[tenant.name]
         else:
-            heappush(self._idle, (tenant.finish, tenant.name))
+            tenant.is_parked = True
+            heappush(self._parked, (tenant.tag, tenant.name))
 
-    def _forget_idle(self) -> None:
-        idle = self._idle
-        while idle and idle[0][0] <= self._virtual:
-            _, name = heappop(idle)
-            tenant = self._tenants.get(name)
-            if tenant is not None and not tenant.live and not tenant.running:
-                self._retire(tenant)
+    def _forget(self) -> None:
+        parked = self._parked
+        past = self._virtual - self.allowance
+        while parked and parked[0][0] <= past:
+            tenant = self._tenants[parked[0][1]]
+            if tenant.live or tenant.running:
+                tenant.is_parked = False
+            elif tenant.tag <= past:
+                del self._tenants[tenant.name]
+            else:
+                heapreplace(parked, (tenant.tag, tenant.name))
+                continue
+            heappop(parked)

@@ -3,6 +3,10 @@
 A slot that becomes free waits one fetch for its next message. With short tasks that wait is a
 large part of the time, so some messages must be at hand; with long tasks it is nothing, and a
 message at hand is one that no other worker can start.
+
+The worker asks for every band after every start and end, so the dispatcher keeps the sums and
+counts in millionths of a message: whole numbers do not drift, however often one is added and
+taken away again.
 """
 
 from __future__ import annotations
@@ -15,12 +19,28 @@ HORIZON_S = 0.05
 #: counts running tasks too.
 MOST_PER_SLOT = 8
 
+#: Parts of one message that are counted.
+PARTS = 1_000_000
 
-def look_ahead(releases_per_s: float, slots: int) -> int:
-    """Tell how many messages to have at hand.
+
+def parts(expected_s: float) -> int:
+    """Tell how much of a message one slot uses up within the horizon.
 
     Args:
-        releases_per_s: How often one of the slots becomes free.
+        expected_s: Service time, seconds; > 0.
+    """
+    return int(HORIZON_S * PARTS / expected_s)
+
+
+def most_ahead(band_parts: int, slots: int) -> int:
+    """Tell how many messages of a band are at hand at most.
+
+    What all slots together would use up of it, and one: a band of long tasks needs that one
+    where short tasks of another hand the slots over faster than a message comes. Without it no
+    slot would ever be seen free, and the band would never be asked for.
+
+    Args:
+        band_parts: What one slot uses up of this band's messages, as `parts` tells.
         slots: Of the whole worker.
     """
-    return min(int(releases_per_s * HORIZON_S), MOST_PER_SLOT * slots)
+    return min(1 + band_parts * slots // PARTS, MOST_PER_SLOT * slots)

@@ -1,14 +1,14 @@
 """Service times: how long executions occupy a slot, learned from those that ended.
 
 Fair shares and the look-ahead are reckoned in slot-seconds, so both need a guess before a task
-ran. Pure: times come in as arguments.
+ran. Pure: times come in as arguments. Used by the dispatcher alone.
 """
 
 from __future__ import annotations
 
 #: Guess for what never ran, seconds. On the long side on purpose: an unknown task then gets no
 #: look-ahead, which costs one broker round trip, where the contrary would hoard messages that
-#: another worker could start.
+#: another worker could start. Charges by it are corrected when the first one ends.
 UNKNOWN_S = 1.0
 
 #: Share of the newest observation in the average. 0.2 follows a changed task within some ten
@@ -23,51 +23,54 @@ SHORTEST_S = 0.0001
 MOST_TYPES = 10_000
 
 
-class ServiceTimes:
-    """A moving average of the service time of each task type."""
+class ServiceTimes(dict[str, float]):
+    """The expected service time of each task type, seconds: a moving average.
 
-    __slots__ = ("_average",)
+    A dict of its own kind because looking up is on the hot path and a dict's is done in C.
+    """
 
-    def __init__(self) -> None:
-        self._average: dict[str, float] = {}
+    __slots__ = ()
 
-    def expected(self, task: str) -> float:
-        """Guess the service time of the next execution, seconds."""
-        return self._average.get(task, UNKNOWN_S)
+    def __missing__(self, task: str) -> float:
+        return UNKNOWN_S
 
     def observe(self, task: str, service_s: float) -> None:
         """Learn from one execution that ended."""
-        average = self._average
-        known = average.get(task)
+        known = self.get(task)
         if known is None:
-            if len(average) >= MOST_TYPES:
-                del average[next(iter(average))]
-            average[task] = max(service_s, SHORTEST_S)
-        else:
-            average[task] = max(known + NEWEST * (service_s - known), SHORTEST_S)
+            if len(self) >= MOST_TYPES:
+                del self[next(iter(self))]
+            known = service_s
+        self[task] = max(known + NEWEST * (service_s - known), SHORTEST_S)
 
 
 class Peak:
     """The longest of the recent values: of the current period and of the one before.
 
-    A value is remembered for at least one period and at most two.
+    A value is remembered for at least one period and, while values come, for at most two.
+
+    Attributes:
+        value: The longest; 0.0 before the first.
+        current: The longest of this period; a caller in a hurry may skip what is not longer
+            and comes before `ends`.
+        ends: When this period ends, on the caller's clock.
     """
 
-    __slots__ = ("_current", "_period_s", "_previous", "_started", "value")
+    __slots__ = ("_period_s", "_previous", "current", "ends", "value")
 
     def __init__(self, period_s: float) -> None:
         self._period_s = period_s
-        self._started = 0.0
-        self._current = 0.0
         self._previous = 0.0
+        self.current = 0.0
+        self.ends = 0.0
         self.value = 0.0
 
     def observe(self, value: float, now: float) -> None:
         """Take a value into account from now on."""
-        if now - self._started >= self._period_s:
-            is_next = now - self._started < 2 * self._period_s
-            self._previous = self._current if is_next else 0.0
-            self._current = 0.0
-            self._started = now
-        self._current = max(self._current, value)
-        self.value = max(self._current, self._previous)
+        if now >= self.ends:
+            is_next = now < self.ends + self._period_s
+            self._previous = self.current if is_next else 0.0
+            self.current = 0.0
+            self.ends = now + self._period_s
+        self.current = max(self.current, value)
+        self.value = max(self.current, self._previous)

@@ -32,6 +32,9 @@ logger = get_logger(__name__)
 #: Key in the header that tells the stamp how long the message may live; it never leaves the sender.
 EXPIRES_S = "expires_s"
 
+#: Options that name where a message goes.
+DESTINATION = ("queue", "exchange", "routing_key")
+
 #: Warnings about ignored options, one for each task; beyond that many tasks, silence.
 MOST_TOLD = 1_000
 
@@ -61,7 +64,7 @@ class Router(CeleryRouter):
         now = time()
         policy = self._policy()
         call, carried = take(options, now)
-        is_explicit = any(options.get(key) for key in ("queue", "exchange", "routing_key"))
+        is_explicit = any(options.get(key) for key in DESTINATION)
         routed: dict[str, object] | None = None
         if is_explicit:
             routed = super().route(options, name, args, kwargs, task_type)
@@ -84,10 +87,11 @@ class Router(CeleryRouter):
         )
         if terms.ignored:
             self._tell_ignored(name, terms.ignored)
-        if routed is None:
+        if routed is None or not any(routed.get(key) for key in DESTINATION):
+            # A route may set a priority, say, and leave the destination to us.
             band = policy.band(terms.band)
             queue = band.queues[0] if band and band.queues else self.app.conf.task_default_queue
-            routed = lpmerge(self.expand_destination(queue), options)
+            routed = lpmerge(self.expand_destination(queue), routed or options)
         headers = routed.get("headers")
         routed["headers"] = {
             **(headers if isinstance(headers, Mapping) else {}),

@@ -21,16 +21,18 @@ from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.worker import seams
 from celery_budget.worker.channels import Channels, windows
 from celery_budget.worker.control import steps
-from celery_budget.worker.demand import WorkerDemand
+from celery_budget.worker.demand import GrowingDemand, LimitedDemand
 from celery_budget.worker.intake import Intake
 from celery_budget.worker.moves import Moves
 from celery_budget.worker.pump import Pump
 from celery_budget.worker.slots import SlotPool
+from celery_budget.worker.window import Turn
 
 if TYPE_CHECKING:
     from celery.worker.consumer import Consumer
 
     from celery_budget.policy.model import Policy
+    from celery_budget.worker.window import Demand
 
 logger = get_logger(__name__)
 
@@ -149,10 +151,8 @@ class BandStep(StartStopStep):
         self._attach(c)
         make = windows(
             c.connection.transport.driver_type,
-            WorkerDemand(
-                self.pump.dispatcher, lambda: seams.most_slots(c), lambda: self._is_full(c)
-            ),
-            c.call_soon,
+            self._demand(c),
+            Turn(c.call_soon),
         )
         if make is None:
             self._tell_fallback(c)
@@ -206,9 +206,16 @@ class BandStep(StartStopStep):
         self._pipe.register()
         self.pump.attach(self._pipe.wake, c.timer.call_after)
 
-    def _is_full(self, c: Consumer) -> bool:
+    def _demand(self, c: Consumer) -> Demand:
+        """Choose what windows ask; most workers need nothing beside the dispatcher."""
+        demand: Demand = self.pump.dispatcher
+        most_slots = seams.most_slots(c)
+        if most_slots:
+            demand = GrowingDemand(self.pump.dispatcher, most_slots)
         limit = c.app.conf.worker_eta_task_limit
-        return bool(limit) and c.qos.value >= limit
+        if limit:
+            demand = LimitedDemand(demand, lambda: c.qos.value >= limit)
+        return demand
 
     def _tell_fallback(self, c: Consumer) -> None:
         if not self._told_fallback:

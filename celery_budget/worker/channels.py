@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kombu import Consumer, Queue
 
-from celery_budget.worker.window import AmqpWindow, Demand, Later, PollWindow, Window
+from celery_budget.worker.window import AmqpWindow, Demand, PollWindow, Turn, Window
 
 if TYPE_CHECKING:
     from kombu.message import Message
@@ -198,15 +198,15 @@ class Channels:
         self._stock.close()
 
 
-def windows(driver: str, demand: Demand, later: Later) -> Callable[[str, Consumer], Window] | None:
+def windows(driver: str, demand: Demand, turn: Turn) -> Callable[[str, Consumer], Window] | None:
     """Choose the kind of window for a transport; None where messages cannot be asked for by number.
 
     Args:
         driver: kombu's `driver_type` of the transport.
         demand: Tells how many messages each band could use.
-        later: Calls a function in the loop's next turn.
+        turn: The loop's next turn.
     """
     kind = WINDOWS.get(driver)
     if kind is None:
         return None
-    return lambda band, consumer: kind(band, consumer, demand, later)
+    return lambda band, consumer: kind(band, consumer, demand, turn)

@@ -7,34 +7,47 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from celery_budget.core.dispatcher import Dispatcher
+    from celery_budget.worker.window import Demand
 
 
-class WorkerDemand:
-    """The dispatcher's demand for a pool that may still grow, or a worker that may fetch no more.
+class GrowingDemand:
+    """The demand of a pool that may grow.
+
+    Celery's autoscaler grows the pool only when more is reserved than fits.
 
     Args:
         dispatcher: Counts with the slots there are.
-        most_slots: How many there may be: an autoscaled pool grows only when more is reserved
-            than fits.
-        is_full: Whether `worker_eta_task_limit` is reached.
+        most_slots: How many there may be.
     """
 
-    def __init__(
-        self, dispatcher: Dispatcher, most_slots: Callable[[], int], is_full: Callable[[], bool]
-    ) -> None:
+    def __init__(self, dispatcher: Dispatcher, most_slots: int) -> None:
         self._dispatcher = dispatcher
         self._most_slots = most_slots
-        self._is_full = is_full
         self.held = dispatcher.held
         self.look_ahead = dispatcher.look_ahead
 
     def window(self, band: str) -> int:
         """Tell how many more messages of a band the worker could use."""
-        if self._is_full():
-            return 0
         dispatcher = self._dispatcher
-        growth = self._most_slots() - dispatcher.slots
         room = dispatcher.window(band)
-        if growth <= 0:
-            return room
+        growth = self._most_slots - dispatcher.slots
         return max(room, growth - dispatcher.held(band))
+
+
+class LimitedDemand:
+    """The demand of a worker that may park only so many messages (`worker_eta_task_limit`).
+
+    Args:
+        demand: Without the limit.
+        is_full: Whether the limit is reached.
+    """
+
+    def __init__(self, demand: Demand, is_full: Callable[[], bool]) -> None:
+        self._demand = demand
+        self._is_full = is_full
+        self.held = demand.held
+        self.look_ahead = demand.look_ahead
+
+    def window(self, band: str) -> int:
+        """Tell how many more messages of a band the worker could use."""
+        return 0 if self._is_full() else self._demand.window(band)

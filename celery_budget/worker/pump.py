@@ -38,9 +38,6 @@ class Pump:
     `ended` may come from a pool thread, which then wakes the loop. Without an event loop
     (gevent, eventlet, transports without one) requests come from timers and greenlets too, so
     each entry takes a lock.
-
-    Attributes:
-        version: Grows whenever windows may have changed.
     """
 
     def __init__(
@@ -53,7 +50,6 @@ class Pump:
         size: Callable[[], int],
     ) -> None:
         self.dispatcher = dispatcher
-        self.version = 0
         self.is_open = True
         self.pool: SlotPool
         self.channels: Channels | None = None
@@ -138,10 +134,10 @@ class Pump:
         self._is_pumping = True
         try:
             dispatcher = self.dispatcher
+            size = self._size()
+            if size != dispatcher.slots:
+                dispatcher.resize(size)
             while self.is_open:
-                size = self._size()
-                if size != dispatcher.slots:
-                    dispatcher.resize(size)
                 decision = dispatcher.decide(time())
                 if decision is None:
                     break
@@ -161,7 +157,6 @@ class Pump:
                     self._process(held.request)
         finally:
             self._is_pumping = False
-            self.version += 1
             if self.channels is not None:
                 self.channels.changed()
 

@@ -32,16 +32,14 @@ def process_task(consumer: Any) -> Callable[[Any], object]:
 
 
 def most_slots(consumer: Any) -> int:
-    """Tell how many slots the pool may grow to: the autoscaler's maximum, else its size now.
+    """Tell how many slots the autoscaler may make of the pool; 0 without an autoscaler.
 
-    The autoscaler grows the pool when more is reserved than fits, so a worker that asked only
-    for what fits now would never grow.
     Relies on `WorkController.autoscale` and `max_concurrency` (set by the Pool bootstep).
     """
-    controller, size = consumer.controller, consumer.pool.num_processes
+    controller = consumer.controller
     if getattr(controller, "autoscale", None):
-        return max(int(size), int(controller.max_concurrency or 0))
-    return int(size)
+        return int(controller.max_concurrency or 0)
+    return 0
 
 
 def newest_greenlet(pool: Any) -> Any:

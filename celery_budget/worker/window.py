@@ -16,7 +16,29 @@ if TYPE_CHECKING:
     from kombu import Consumer
     from kombu.message import Message
 
-Later = Callable[[Callable[[], None]], object]
+
+class Turn:
+    """The loop's next turn: what is due there is scheduled once for all windows.
+
+    Args:
+        later: Calls a function in the loop's next turn.
+    """
+
+    def __init__(self, later: Callable[[Callable[[], None]], object]) -> None:
+        self._later = later
+        self._due: list[Callable[[], None]] = []
+
+    def add(self, work: Callable[[], None]) -> None:
+        """Do some work in the loop's next turn."""
+        if not self._due:
+            self._later(self._run)
+        self._due.append(work)
+
+    def _run(self) -> None:
+        due, self._due = self._due, []
+        for work in due:
+            work()
+
 
 #: Ended consumers remembered for their late messages; a message outlives its consumer only while
 #: it runs or is parked, and those few that are older are merely not counted.
@@ -87,7 +109,7 @@ class PollWindow:
 
     counts = False
 
-    def __init__(self, band: str, consumer: Consumer, demand: Demand, _later: Later) -> None:
+    def __init__(self, band: str, consumer: Consumer, demand: Demand, _turn: Turn) -> None:
         self._band = band
         self._consumer = consumer
         self._demand = demand
@@ -149,11 +171,11 @@ class AmqpWindow:
 
     counts = True
 
-    def __init__(self, band: str, consumer: Consumer, demand: Demand, later: Later) -> None:
+    def __init__(self, band: str, consumer: Consumer, demand: Demand, turn: Turn) -> None:
         self._band = band
         self._consumer = consumer
         self._demand = demand
-        self._later = later
+        self._turn = turn
         self._is_due = False
         self._is_enabled = False
         self._is_taken = False
@@ -180,7 +202,7 @@ class AmqpWindow:
         """Adjust the window once in the loop's next turn, however often things change in this."""
         if not self._is_due and self._is_enabled:
             self._is_due = True
-            self._later(self._adjust)
+            self._turn.add(self._adjust)
 
     def _adjust(self) -> None:
         self._is_due = False
@@ -227,8 +249,13 @@ class AmqpWindow:
 
     def passed(self, message: Message) -> None:
         """The strategy is through with a message: what it settled at once is parked no more."""
-        if message.acknowledged and not self._is_taken:
+        if self._is_taken:
+            return
+        if message.acknowledged:
             self._count(message, -1)
+        else:
+            # Nothing was offered, so nobody else will say that the window is fuller now.
+            self.changed()
 
     def taken(self, message: Message) -> None:
         """A message wants a slot now, at once or after its ETA or rate limit."""

@@ -1,0 +1,74 @@
+"""What the whole fleet is doing: each band's queues, and each worker's part in it.
+
+Pure values. Made by the client from the workers' answers; printed by the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class BandLoad:
+    """One band, on one worker or on all.
+
+    Attributes:
+        running: Tasks that have a slot.
+        held: Tasks that a worker has and has not started.
+    """
+
+    running: int
+    held: int
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerLoad:
+    """What one worker answered.
+
+    Attributes:
+        slots: Tasks it can run at once; None where it has no policy and does not say.
+        bands: By band, in the order of its policy; empty where it has none.
+        note: What keeps it from answering in full, else "".
+    """
+
+    slots: int | None
+    bands: Mapping[str, BandLoad]
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Fleet:
+    """All workers that answered, and the broker's queues.
+
+    Attributes:
+        bands: Names in the order of the app's policy.
+        queues: Queues of each band.
+        depths: Messages that wait in each queue of the app.
+        workers: By node name.
+    """
+
+    bands: tuple[str, ...]
+    queues: Mapping[str, tuple[str, ...]]
+    depths: Mapping[str, int]
+    workers: Mapping[str, WorkerLoad]
+
+    @property
+    def slots(self) -> int:
+        """Slots of all workers with a policy."""
+        return sum(worker.slots or 0 for worker in self.workers.values())
+
+    def load(self, band: str) -> BandLoad:
+        """Sum a band over all workers."""
+        loads = [worker.bands[band] for worker in self.workers.values() if band in worker.bands]
+        return BandLoad(sum(load.running for load in loads), sum(load.held for load in loads))
+
+    def depth(self, band: str) -> int:
+        """Count the messages that wait in a band's queues."""
+        return sum(self.depths.get(queue, 0) for queue in self.queues.get(band, ()))
+
+    @property
+    def other_depths(self) -> dict[str, int]:
+        """Messages that wait in queues of no band."""
+        owned = {queue for queues in self.queues.values() for queue in queues}
+        return {queue: depth for queue, depth in self.depths.items() if queue not in owned}

@@ -1,0 +1,1 @@
+"""A project laid out as Django's, without needing Django."""

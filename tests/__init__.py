@@ -1,0 +1,1 @@
+"""The tests of celery-budget; run them all with `python -m tests`."""

@@ -1,0 +1,218 @@
+"""A shop whose tasks record what they see and do what a test asks of them.
+
+The environment variable `SHOP` (JSON) says how it is set up, so that one module serves every
+test: `{"policy": {...} or null, "install": true, "settings": {...}}`. With `install` false it
+is the same app as stock Celery runs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from functools import partial
+from pathlib import Path
+
+from celery import Celery, Task, chain, chord, group
+from celery.exceptions import SoftTimeLimitExceeded
+from kombu import Queue
+
+from celery_budget import budget, install
+from tests.journal import record
+
+#: What the tests use where they ask for nothing else.
+POLICY = {
+    "default_band": "important",
+    "bands": {
+        "critical": {"queues": ["critical"], "preempts": True},
+        "important": {"queues": ["celery", "important"], "weight": 4},
+        "optional": {"queues": ["optional"], "weight": 1},
+    },
+}
+
+_asked = json.loads(os.environ.get("SHOP", "{}"))
+_is_installed: bool = _asked.get("install", True)
+
+app = Celery("shop")
+app.conf.update(
+    broker_connection_retry_on_startup=True,
+    result_backend=os.environ.get("SHOP_RESULTS"),
+    task_track_started=False,
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+)
+app.conf.update(_asked.get("settings", {}))
+if "queues" in _asked:
+    app.conf.task_queues = [
+        Queue(queue.pop("name"), queue_arguments=queue.pop("arguments", None), **queue)
+        for queue in _asked["queues"]
+    ]
+if _is_installed:
+    install(app, policy=_asked.get("policy", POLICY))
+
+# Not shared: a test process has several of these apps, each with tasks of its own.
+task = partial(app.task, bind=True, shared=False)
+
+
+def seen(self: Task) -> dict[str, object]:
+    """Tell what a running task knows about itself."""
+    request = self.request
+    known = {"id": request.id, "queue": (request.delivery_info or {}).get("routing_key")}
+    if not _is_installed:
+        return known
+    return known | {
+        "band": budget.band,
+        "tenant": budget.tenant,
+        "deadline": budget.deadline,
+        "attempt": budget.attempt,
+        "cid": budget.correlation_id,
+    }
+
+
+@task()
+def note(self: Task, key: str, number: int = 0) -> int:
+    """Record what it sees."""
+    record("ran", key=key, number=number, **seen(self))
+    return number
+
+
+@task(band="critical" if _is_installed else None)
+def charge(self: Task, key: str, number: int = 0) -> None:
+    """Record what it sees; declared critical."""
+    record("ran", key=key, number=number, **seen(self))
+
+
+@task()
+def pause(self: Task, key: str, seconds: float, number: int = 0) -> None:
+    """Keep a slot busy for a while."""
+    record("started", key=key, number=number, **seen(self))
+    time.sleep(seconds)
+    record("ended", key=key, number=number)
+
+
+def _wait(self: Task, key: str, gate: str, number: int) -> None:
+    record("started", key=key, number=number, **seen(self))
+    while not Path(gate).exists():
+        time.sleep(0.005)
+    record("ended", key=key, number=number)
+
+
+@task()
+def wait(self: Task, key: str, gate: str, number: int = 0) -> None:
+    """Keep a slot busy until a file exists."""
+    _wait(self, key, gate, number)
+
+
+@task(acks_late=True)
+def wait_late(self: Task, key: str, gate: str, number: int = 0) -> None:
+    """Keep a slot busy until a file exists; acknowledged at the end."""
+    _wait(self, key, gate, number)
+
+
+@task(acks_late=True, reject_on_worker_lost=True)
+def die_once(self: Task, key: str, marker: str) -> None:
+    """Kill its own process at the first run."""
+    record("ran", key=key, **seen(self))
+    if not Path(marker).exists():
+        Path(marker).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task()
+def die(self: Task, key: str) -> None:
+    """Kill its own process at every run."""
+    record("ran", key=key, **seen(self))
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task(rate_limit="4/s")
+def limited(self: Task, key: str, number: int = 0) -> None:
+    """Record that it ran; four a second."""
+    record("ran", key=key, number=number, **seen(self))
+
+
+@task()
+def endure(self: Task, key: str) -> None:
+    """Run until a time limit ends it; record a soft one."""
+    record("started", key=key, **seen(self))
+    try:
+        while True:
+            time.sleep(0.01)
+    except SoftTimeLimitExceeded:
+        record("soft_limit", key=key)
+        raise
+
+
+@task()
+def fail(self: Task, key: str) -> None:
+    """Fail."""
+    record("ran", key=key, **seen(self))
+    raise ValueError(key)
+
+
+@task(max_retries=3)
+def retry(self: Task, key: str, times: int, countdown: float = 0) -> None:
+    """Fail so many times, then succeed."""
+    record("ran", key=key, **seen(self))
+    if self.request.retries < times:
+        raise self.retry(countdown=countdown)
+
+
+@task(autoretry_for=(ValueError,), retry_backoff=False, default_retry_delay=0, max_retries=2)
+def autoretry(self: Task, key: str) -> None:
+    """Fail until Celery gives up."""
+    record("ran", key=key, **seen(self))
+    raise ValueError(key)
+
+
+@task()
+def replace(self: Task, key: str) -> None:
+    """Let another task take its place."""
+    record("ran", key=key, **seen(self))
+    raise self.replace(note.s(key, 1))
+
+
+@task()
+def total(self: Task, numbers: list[int], key: str) -> int:
+    """Add up, as a chord's body."""
+    record("total", key=key, total=sum(numbers), **seen(self))
+    return sum(numbers)
+
+
+@task()
+def told(self: Task, *args: object, key: str) -> None:
+    """Record that it was called back."""
+    record("told", key=key, **seen(self))
+
+
+@task()
+def stamped(self: Task, key: str) -> None:
+    """Record the stamps of canvas."""
+    record("stamped", key=key, stamps=self.request.stamps, **seen(self))
+
+
+@task()
+def spawn(self: Task, key: str, how: str, options: dict[str, object] | None = None) -> None:
+    """Call `note` in one of the ways Celery knows."""
+    record("parent", key=key, **seen(self))
+    options = options or {}
+    signature = note.s(key).set(**options)
+    match how:
+        case "delay":
+            note.delay(key)
+        case "apply_async":
+            note.apply_async((key,), **options)
+        case "send_task":
+            self.app.send_task(note.name, (key,), **options)
+        case "group":
+            group(signature, signature).apply_async()
+        case "chain":
+            chain(signature, note.si(key, 1)).apply_async()
+        case "chord":
+            chord([signature, signature])(total.s(key=key))
+        case "link":
+            note.apply_async((key,), link=told.s(key=key), **options)
+        case "link_error":
+            fail.apply_async((key,), link_error=told.si(key=key), **options)
+        case _:
+            raise ValueError(how)

@@ -1,0 +1,75 @@
+"""Fixtures of tests with real workers: one fleet for each module and broker."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import secrets
+from collections.abc import Generator, Iterator
+from typing import Any
+
+import pytest
+import redis
+
+from celery_budget.embedded import RedisServer
+from tests.fleet import Fleet
+from tests.servers import Broker, own_database
+
+#: Redis databases of modules and of results, apart from those of single tests.
+_FLEET_DATABASE = 4
+_RESULT_DATABASE = 8
+
+_numbers = itertools.count(1)
+
+
+def _empty(url: str) -> str:
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
+
+
+@pytest.fixture(scope="module", params=["redis", "rabbitmq"])
+def fleet(
+    request: pytest.FixtureRequest,
+    redis_server: RedisServer,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Fleet]:
+    """Run the module's tests on Redis, then on RabbitMQ, each with a fleet of its own.
+
+    Modules may ask for `"quorum"` as well: RabbitMQ with quorum queues for all bands.
+    """
+    results = _empty(own_database(redis_server.url, _RESULT_DATABASE))
+    directory = tmp_path_factory.mktemp("fleet")
+    if request.param == "redis":
+        broker = Broker("redis", _empty(own_database(redis_server.url, _FLEET_DATABASE)))
+        made = Fleet(broker, results, directory)
+        yield made
+        made.close()
+        return
+    node = request.getfixturevalue("rabbitmq_server")
+    vhost = f"fleet-{os.getpid()}-{next(_numbers)}"
+    made = Fleet(Broker("rabbitmq", node.add_vhost(vhost)), results, directory)
+    if request.param == "quorum":
+        made.settings = {"task_default_queue_type": "quorum", "worker_detect_quorum_queues": True}
+        made.settings["task_create_missing_queue_type"] = "quorum"
+    yield made
+    made.close()
+    node.delete_vhost(vhost)
+
+
+@pytest.fixture
+def key() -> str:
+    """Tell the tasks of one test from those of others."""
+    return secrets.token_hex(4)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Show the workers' logs with a test that failed."""
+    report = yield
+    made: Any = getattr(item, "funcargs", {}).get("fleet")
+    if report.failed and isinstance(made, Fleet):
+        report.sections.append(("logs of the fleet's workers", made.logs()[-12_000:]))
+    return report

@@ -1,0 +1,132 @@
+"""Each example does what its page says, run as the page says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from celery_budget.embedded import OwnedProcess
+from tests.servers import Broker
+from tests.worker import ROOT
+
+EXAMPLES = ROOT / "examples"
+
+
+class Example:
+    """One example's folder, its worker and what the worker printed."""
+
+    def __init__(self, name: str, broker: Broker) -> None:
+        self.folder = EXAMPLES / name
+        self._environment = {**os.environ, "CELERY_BROKER_URL": broker.url}
+        self._worker: OwnedProcess | None = None
+
+    def run(self, *command: str) -> str:
+        """Run a command in the example's folder and return what it printed."""
+        done = subprocess.run(
+            [sys.executable, *command],
+            cwd=self.folder,
+            env=self._environment,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def start(self, module: str, slots: int) -> None:
+        """Start the example's worker and return once it is ready."""
+        arguments = ["-A", module, "worker", "--concurrency", str(slots), "--loglevel", "INFO"]
+        self._worker = worker = OwnedProcess(
+            [sys.executable, "-m", "celery", *arguments, "-n", f"{module}@localhost"],
+            env=self._environment,
+            cwd=self.folder,
+        )
+        worker.wait_until(lambda: " ready." in worker.log, 60, "line saying ready")
+
+    def printed(self, pattern: str) -> list[str]:
+        """List what its tasks printed so far, in order: the pattern's group of each match."""
+        assert self._worker is not None
+        return re.findall(rf"Worker-\d+\] {pattern}$", self._worker.log, re.MULTILINE)
+
+    def wait_until_printed(self, pattern: str, count: int) -> list[str]:
+        """Return what was printed once it is that much."""
+        assert self._worker is not None
+        what = f"{count} lines of {pattern}"
+        self._worker.wait_until(lambda: len(self.printed(pattern)) >= count, 30, what)
+        return self.printed(pattern)
+
+    def end(self) -> None:
+        """End the worker at once."""
+        if self._worker is not None:
+            self._worker.kill()
+
+
+@pytest.fixture
+def example(request: pytest.FixtureRequest, broker: Broker) -> Iterator[Example]:
+    """Set up the example that the test names, on an empty broker."""
+    made = Example(request.param, broker)
+    yield made
+    made.end()
+
+
+@pytest.mark.parametrize("example", ["urgent_before_reports"], indirect=True)
+def test_the_payment_passes_the_reports(example: Example) -> None:
+    """This is what the first page promises to whoever tries it."""
+    example.start("shop", slots=2)
+    example.run("publish.py")
+    printed = example.wait_until_printed(r"(charged|report) \d+", 6)
+
+    # Publishing takes less than a second: at most two rounds of two reports are before it.
+    assert "charged" in printed[:5]
+
+
+@pytest.mark.parametrize("example", ["tenants_share_one_band"], indirect=True)
+def test_the_small_customer_is_not_last(example: Example) -> None:
+    """In the order of publishing its letters would be numbers 101 to 103."""
+    example.start("letters", slots=2)
+    example.run("publish.py")
+    printed = example.wait_until_printed(r"sent (large|small) \d+", 103)
+
+    assert printed.count("small") == 3
+    assert [place for place, tenant in enumerate(printed) if tenant == "small"][-1] < 12
+
+
+@pytest.mark.parametrize("example", ["deadline_first"], indirect=True)
+def test_alarms_ring_by_deadline(example: Example) -> None:
+    """They were published in the opposite order; only the first may find the slot free."""
+    example.start("alarms", slots=1)
+    example.run("publish.py")
+    first, *others = example.wait_until_printed(r"rang (.+)", 5)
+    in_order = [*(f"within {minutes} min" for minutes in (10, 20, 30, 40)), "whenever"]
+
+    assert others == [name for name in in_order if name != first]
+
+
+@pytest.mark.parametrize("example", ["django_style_settings"], indirect=True)
+def test_the_policy_is_found_by_its_setting(example: Example) -> None:
+    """`install(app)` without a policy must see what the namespace of the settings says."""
+    checked = json.loads(example.run("-m", "celery", "-A", "newsroom", "budget", "check", "--json"))
+    example.start("newsroom", slots=1)
+    example.run("publish.py")
+    printed = example.wait_until_printed(r"(\w+: .+)", 2)
+
+    assert [band["name"] for band in checked["bands"]] == ["breaking", "ordinary"]
+    assert sorted(printed) == ["breaking: It works", "ordinary: week 47"]
+
+
+def test_every_example_is_tested_and_asks_a_question() -> None:
+    """An example that nobody runs is out of date after the next change."""
+    tested = Path(__file__).read_text()
+    folders = [path for path in EXAMPLES.iterdir() if path.is_dir() and path.name != "policies"]
+
+    for folder in folders:
+        assert f'["{folder.name}"]' in tested
+        assert (folder / "README.md").read_text().splitlines()[0].endswith("?")

@@ -1,0 +1,62 @@
+"""What tasks of the tests did, as lines of one file that every process appends to.
+
+Works on any broker without a result backend and survives SIGKILL of the writer: each line is
+one write of an append-only file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+#: Names the file; `worker_process` sets it for the workers it starts.
+JOURNAL_VARIABLE = "CELERY_BUDGET_TEST_JOURNAL"
+
+
+def record(event: str, **fields: object) -> None:
+    """Append an event with the time and the process id.
+
+    Args:
+        event: What happened, e.g. `"started"`.
+        fields: Anything JSON can hold.
+    """
+    entry = {"event": event, "at": time.time(), "pid": os.getpid(), **fields}
+    line = json.dumps(entry).encode() + b"\n"
+    descriptor = os.open(os.environ[JOURNAL_VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(descriptor, line)
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Read what tasks recorded."""
+
+    path: Path
+
+    def entries(self, event: str | None = None, **fields: object) -> list[dict[str, Any]]:
+        """List entries in the order they were written, all or those of one event.
+
+        Args:
+            event: None for every event.
+            fields: Values that an entry must have.
+        """
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text().splitlines()
+        entries: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        return [
+            entry
+            for entry in entries
+            if event in (None, entry["event"])
+            and all(entry.get(field) == value for field, value in fields.items())
+        ]
+
+    def count(self, event: str, **fields: object) -> int:
+        """Count the entries of one event, with these values."""
+        return len(self.entries(event, **fields))

@@ -1,0 +1,40 @@
+"""Bodies counted from outside the process that runs them."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+
+from tests.benchmarks.progress import Marker, Progress, read_progress
+
+
+def test_nothing_has_run_before_the_first_body(tmp_path):
+    """A start at time 0 would make the first wait hours long."""
+    assert Progress(0.0, 0.0, 0) == read_progress(tmp_path)
+
+
+def test_cells_of_all_threads_add_up(tmp_path):
+    """Threads that shared a cell would lose counts, and the run would never end."""
+    marker = Marker(tmp_path)
+    together = Barrier(4)
+
+    def run_bodies() -> None:
+        together.wait()
+        for _ in range(1_000):
+            marker.mark()
+
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(4):
+            pool.submit(run_bodies)
+    progress = read_progress(tmp_path)
+
+    assert 4_000 == progress.count
+    assert 0 < progress.first < progress.last
+
+
+def test_a_cell_that_is_being_created_is_not_read(tmp_path):
+    """The runner looks while children start."""
+    (tmp_path / "1-1.cell").write_bytes(b"")
+    Marker(tmp_path).mark()
+
+    assert 1 == read_progress(tmp_path).count
