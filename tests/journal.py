@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +32,17 @@ def record(event: str, **fields: object) -> None:
         os.close(descriptor)
 
 
-@dataclass(frozen=True, slots=True)
 class Journal:
-    """Read what tasks recorded."""
+    """Read what tasks recorded; each look reads only what is new.
 
-    path: Path
+    Args:
+        path: Of the file, which the first record makes.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._read = 0
+        self._entries: list[dict[str, Any]] = []
 
     def entries(self, event: str | None = None, **fields: object) -> list[dict[str, Any]]:
         """List entries in the order they were written, all or those of one event.
@@ -46,13 +51,10 @@ class Journal:
             event: None for every event.
             fields: Values that an entry must have.
         """
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text().splitlines()
-        entries: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self._catch_up()
         return [
             entry
-            for entry in entries
+            for entry in self._entries
             if event in (None, entry["event"])
             and all(entry.get(field) == value for field, value in fields.items())
         ]
@@ -60,3 +62,13 @@ class Journal:
     def count(self, event: str, **fields: object) -> int:
         """Count the entries of one event, with these values."""
         return len(self.entries(event, **fields))
+
+    def _catch_up(self) -> None:
+        if not self.path.exists():
+            return
+        with self.path.open("rb") as file:
+            file.seek(self._read)
+            # The newest line may be half written.
+            whole, end, _half = file.read().rpartition(b"\n")
+        self._read += len(whole) + len(end)
+        self._entries += [json.loads(line) for line in whole.splitlines()]

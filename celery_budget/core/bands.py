@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import inf
 
-from celery_budget.core.fairness import RETURNING_TASKS, FairQueue
+from celery_budget.core.fairness import SMALL_BATCH, FairQueue
 from celery_budget.core.lookahead import PARTS, most_ahead, parts
 from celery_budget.core.service import NEWEST, SHORTEST_S, UNKNOWN_S, Peak
 from celery_budget.core.share import SHARE_SPAN_S, MinShare
@@ -85,7 +85,7 @@ class BandState:
         else:
             self._is_known = True
         self.expected = expected = max(service_s, SHORTEST_S)
-        self.queue.allowance = RETURNING_TASKS * expected
+        self.queue.allowance = SMALL_BATCH * expected
         self.parts = used = parts(expected)
         self.most_ahead = most_ahead(used, slots)
 

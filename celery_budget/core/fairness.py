@@ -12,6 +12,7 @@ from __future__ import annotations
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Any
 
+from celery_budget.core.service import UNKNOWN_S
 from celery_budget.core.ticket import Ticket
 
 #: [deadline, published, task, tie, sequence, ticket]; the ticket is None once it was taken out.
@@ -21,9 +22,10 @@ Entry = list[Any]
 #: Entries taken out that a list may carry before it is rebuilt, beside as many live ones.
 MOST_DEAD = 64
 
-#: A tenant that had no work may be this many tasks of ordinary length behind the others when it
-#: comes back. Its few tasks then go at once, where equal turns would take twice as long.
-RETURNING_TASKS = 10
+#: A batch of at most this many tickets of a tenant that had no work goes before the backlogs of
+#: others, as far as its tasks are of ordinary length. With equal turns it would take twice as
+#: long as alone, and make room for a backlog that has to wait much longer anyway.
+SMALL_BATCH = 10
 
 
 class Tenant:
@@ -39,10 +41,22 @@ class Tenant:
         live: How many tickets wait.
         running: How many have a slot.
         marker: Its valid place in the order of the band; None while nothing waits.
+        is_small: Whether what it sent since it had nothing waiting counts as a small batch.
         is_parked: Whether it is in the queue's list of tenants to forget.
     """
 
-    __slots__ = ("early", "first", "is_parked", "line", "live", "marker", "name", "running", "tag")
+    __slots__ = (
+        "early",
+        "first",
+        "is_parked",
+        "is_small",
+        "line",
+        "live",
+        "marker",
+        "name",
+        "running",
+        "tag",
+    )
 
     def __init__(self, name: str, tag: float) -> None:
         self.name = name
@@ -53,6 +67,7 @@ class Tenant:
         self.live = 0
         self.running = 0
         self.marker: tuple[float, Entry, Tenant] | None = None
+        self.is_small = True
         self.is_parked = False
 
     def add(self, entry: Entry) -> None:
@@ -103,7 +118,7 @@ class FairQueue:
 
     Attributes:
         length: How many tickets wait.
-        allowance: How far behind the others a returning tenant may be, slot-seconds.
+        allowance: How far before the others a small batch may go, slot-seconds.
     """
 
     __slots__ = (
@@ -125,7 +140,7 @@ class FairQueue:
         self._active = 0
         self._busy = 0
         self.length = 0
-        self.allowance = 0.0
+        self.allowance = SMALL_BATCH * UNKNOWN_S
 
     @property
     def tenants(self) -> int:
@@ -145,7 +160,12 @@ class FairQueue:
             if not tenant.running:
                 self._busy += 1
             tenant.tag = max(tenant.tag, self._virtual - self.allowance)
+            tenant.is_small = True
             self._mark(tenant, entry)
+        elif tenant.is_small and tenant.live > SMALL_BATCH:
+            tenant.is_small = False
+            tenant.tag = max(tenant.tag, self._virtual)
+            self._mark(tenant, tenant.head())
         elif tenant.early and tenant.early[0] is entry and entry is tenant.head():
             self._mark(tenant, entry)
 
@@ -187,8 +207,8 @@ class FairQueue:
         """
         tag, entry, tenant = self._markers[0]
         if self._active == 1 and tag < self._virtual:
-            # Nobody else waits: what this tenant lags behind is made good by having all slots.
-            self._virtual = tag
+            # Nobody else waits: what it was behind is made good by having all slots.
+            tag = min(self._virtual, tag + expected_s)
         entry[5] = None
         self.length -= 1
         tenant.running += 1

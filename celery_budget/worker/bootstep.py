@@ -24,7 +24,7 @@ from celery_budget.worker.control import steps
 from celery_budget.worker.demand import GrowingDemand, LimitedDemand
 from celery_budget.worker.intake import Intake
 from celery_budget.worker.moves import Moves
-from celery_budget.worker.pump import Pump
+from celery_budget.worker.pump import Pump, give_back
 from celery_budget.worker.slots import SlotPool
 from celery_budget.worker.window import Turn
 
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from celery.worker.consumer import Consumer
 
     from celery_budget.policy.model import Policy
+    from celery_budget.worker.intake import Held
     from celery_budget.worker.window import Demand
 
 logger = get_logger(__name__)
@@ -40,6 +41,9 @@ logger = get_logger(__name__)
 #: cannot be woken by a slot that becomes free; 20 ms is little beside the waiting that greenlets
 #: are used for, and costs 50 empty polls a second.
 SLICE_S = 0.02
+
+#: How often a worker to which nothing happens looks again, seconds: the autoscaler's own period.
+TICK_S = 1.0
 
 
 class WakePipe:
@@ -131,6 +135,8 @@ class BandStep(StartStopStep):
         self.policy = policy
         self._pipe: WakePipe | None = None
         self._told_fallback = False
+        self._ticks: Any = None
+        self._stranded: list[Held] = []
         self.moves = Moves.restore(seams.persistence(c))
         pool = c.pool
         # The pool has not started: how many slots it has is asked again at each decision.
@@ -149,6 +155,7 @@ class BandStep(StartStopStep):
     def start(self, c: Consumer) -> None:
         """Move the bands' queues to channels of their own and hand the loop our consumer."""
         self._attach(c)
+        self._return_stranded(c)
         make = windows(
             c.connection.transport.driver_type,
             self._demand(c),
@@ -166,6 +173,7 @@ class BandStep(StartStopStep):
             )
             self.pump.dispatcher.listen(self.pump.channels.bands, time())
         self.pump.open()
+        self._ticks = c.timer.call_repeatedly(TICK_S, self.pump.tick)
         self._tell_capped()
         self._ask_for_moves(c)
 
@@ -206,6 +214,17 @@ class BandStep(StartStopStep):
         self._pipe.register()
         self.pump.attach(self._pipe.wake, c.timer.call_after)
 
+    def _return_stranded(self, c: Consumer) -> None:
+        """Give back what was held when the connection broke.
+
+        Over Redis it would wait for the visibility time-out otherwise, an hour by default.
+        """
+        stranded = self._stranded
+        if stranded:
+            give_back(stranded, c.connection.default_channel)
+            self._stranded = []
+            logger.info("%d unstarted tasks are with the broker again.", len(stranded))
+
     def _demand(self, c: Consumer) -> Demand:
         """Choose what windows ask; most workers need nothing beside the dispatcher."""
         demand: Demand = self.pump.dispatcher
@@ -229,14 +248,20 @@ class BandStep(StartStopStep):
 
     def stop(self, c: Consumer) -> None:
         """Give back what is held: the broker keeps it for another worker."""
-        is_connected = c.connection is not None
-        held = self.pump.close(give_back=is_connected)
-        if held:
-            logger.info(
-                "%d unstarted tasks %s.",
-                held,
-                "given back to the broker" if is_connected else "are redelivered by the broker",
-            )
+        if self._ticks is not None:
+            self._ticks.cancel()
+            self._ticks = None
+        held = self.pump.close()
+        if c.connection is None:
+            self._stranded += held
+        elif held:
+            try:
+                give_back(held)
+            except c.connection_errors + c.channel_errors as error:
+                self._stranded += held
+                logger.warning("%d unstarted tasks could not be given back: %r.", len(held), error)
+            else:
+                logger.info("%d unstarted tasks given back to the broker.", len(held))
         self.moves.store(seams.persistence(c))
 
     def shutdown(self, _c: Consumer) -> None:

@@ -89,7 +89,7 @@ class Channels:
         for queue in stock.queues:
             if owner(queue.name) is not None:
                 stock.cancel_by_queue(queue.name)
-                self.add_queue(queue)
+                self._join(queue)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stock, name)
@@ -135,16 +135,22 @@ class Channels:
             band.window.open()
 
     def add_queue(self, queue: Queue) -> Queue:
-        """Consume from one more queue; it joins its band's channel if a band owns it."""
-        band = self._owner(queue.name)
-        if band is None:
+        """Declare and consume from one more queue; it joins its band's channel if a band owns it."""
+        if self._owner(queue.name) is None:
             return self._stock.add_queue(queue)
+        if self._stock.auto_declare:
+            queue(self._stock.channel).declare()
+        return self._join(queue)
+
+    def _join(self, queue: Queue) -> Queue:
+        """Consume from a declared queue on the channel of the band that owns it."""
+        band = self._owner(queue.name)
+        assert band is not None
         known = self._bands.get(band)
         if known is not None:
             known.window.close()
             known.consumer.add_queue(queue)
             return queue
-        # Celery's consumer has declared the queue on its own channel already.
         consumer = Consumer(
             self._channel(),
             [queue],

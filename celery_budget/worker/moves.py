@@ -25,39 +25,43 @@ KEY = "celery_budget.moves"
 
 
 class Moves:
-    """Task id to highest known move number, oldest forgotten first."""
+    """What is known of moves.
+
+    Attributes:
+        numbers: Task id to highest known move number, oldest forgotten first.
+    """
 
     def __init__(self) -> None:
-        self._numbers: OrderedDict[str, int] = OrderedDict()
+        self.numbers: OrderedDict[str, int] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._numbers)
+        return len(self.numbers)
 
     def learn(self, task_id: str, number: int) -> bool:
         """Remember a move; tell whether it was news."""
-        if number <= self._numbers.get(task_id, 0):
+        if number <= self.numbers.get(task_id, 0):
             return False
-        self._numbers[task_id] = number
-        self._numbers.move_to_end(task_id)
-        if len(self._numbers) > MOST:
-            self._numbers.popitem(last=False)
+        self.numbers[task_id] = number
+        self.numbers.move_to_end(task_id)
+        if len(self.numbers) > MOST:
+            self.numbers.popitem(last=False)
         return True
 
     def number(self, task_id: str) -> int:
         """Tell the current move number of a task; 0 when it was never moved."""
-        return self._numbers.get(task_id, 0)
+        return self.numbers.get(task_id, 0)
 
     def is_current(self, ticket: Ticket) -> bool:
         """Tell whether no newer copy of a message is known; learns from the message itself."""
         if ticket.move:
             self.learn(ticket.id, ticket.move)
-        elif not self._numbers:
+        elif not self.numbers:
             return True
-        return ticket.move >= self._numbers.get(ticket.id, 0)
+        return ticket.move >= self.numbers.get(ticket.id, 0)
 
     def known(self, most: int) -> list[tuple[str, int]]:
         """List the newest moves, oldest of them first."""
-        return list(self._numbers.items())[-most:]
+        return list(self.numbers.items())[-most:]
 
     def merge(self, moves: Iterable[tuple[str, int]]) -> int:
         """Learn many moves; tell how many were news."""
@@ -66,7 +70,7 @@ class Moves:
     def store(self, database: Any) -> None:
         """Keep the moves in a worker's open state database; None keeps nothing."""
         if database is not None:
-            database[KEY] = json.dumps(list(self._numbers.items()))
+            database[KEY] = json.dumps(list(self.numbers.items()))
 
     @classmethod
     def restore(cls, database: Any) -> Moves:

@@ -98,17 +98,22 @@ class Pump:
             source = None if channels is None else channels.source(request.message)
             held = self._intake.ticket(request, source, None if source is None else source.queue)
             if not self.is_open:
-                self._return([held])
+                seams.forget(request)
+                give_back([held])
                 return
-            if not self._moves.is_current(held):
+            if (held.move or self._moves.numbers) and not self._moves.is_current(held):
                 self._drop_stale(held)
                 return
             if source is not None:
                 source.taken(held)
-            self.dispatcher.offer(held, time())
-            self.pump()
+            dispatcher = self.dispatcher
+            dispatcher.offer(held, time())
+            if dispatcher.free or self._size() != dispatcher.slots:
+                self.pump()
+            elif channels is not None:
+                channels.changed()
             if request.eta is not None and self._wake is not None:
-                self._wake()  # called by a timer: see `_time_is_up`
+                self._wake()  # called by a timer: see `tick`
 
     def ended(self, held: Held) -> None:
         """A ticket has left its slot; may be called from any thread."""
@@ -168,6 +173,10 @@ class Pump:
 
     def _time_is_up(self) -> None:
         self._is_timed = False
+        self.tick()
+
+    def tick(self) -> None:
+        """Look again, as a timer asks: the pool may have grown, a held ticket expired."""
         if self._wake is not None:
             # Not from here: what a timer schedules for the loop's next turn waits for its poll.
             self._wake()
@@ -176,7 +185,7 @@ class Pump:
             self.pump()
 
     def _start(self, held: Held) -> None:
-        if not self._moves.is_current(held):
+        if self._moves.numbers and not self._moves.is_current(held):
             self.dispatcher.ended(held, time(), ran=False)
             self._drop_stale(held)
             return
@@ -244,25 +253,14 @@ class Pump:
         held.request.acknowledge()
         seams.forget(held.request)
 
-    def close(self, *, give_back: bool) -> int:
-        """Start nothing more and let go of what is held.
-
-        Args:
-            give_back: Return held messages to the broker; False when the connection is gone
-                and the broker redelivers them by itself.
-
-        Returns:
-            How many tickets were held.
-        """
+    def close(self) -> list[Held]:
+        """Start nothing more, and let go of what is held; give it, in order of arrival."""
         with self._lock:
             self.is_open = False
-            drained: list[Any] = self.dispatcher.drain()
-            if give_back:
-                self._return(drained)
-            else:
-                for held in drained:
-                    seams.forget(held.request)
-            return len(drained)
+            drained = cast("list[Held]", self.dispatcher.drain())
+            for held in drained:
+                seams.forget(held.request)
+            return drained
 
     def open(self) -> None:
         """Start work again, after a reconnect."""
@@ -270,9 +268,15 @@ class Pump:
             self.is_open = True
             self.settle_over()
 
-    def _return(self, drained: list[Held]) -> None:
-        """Give messages back to the broker, unstarted, in the order in which they came."""
-        seams.return_to_front([held.request.message for held in drained])
-        for held in drained:
-            held.request.acknowledged = True
-            seams.forget(held.request)
+
+def give_back(tickets: list[Held], channel: Any = None) -> None:
+    """Return unstarted messages to the front of their queues, in the order in which they came.
+
+    Args:
+        tickets: Not started and not acknowledged.
+        channel: Of a new connection, where that of the messages was lost; RabbitMQ has
+            returned them by itself then, and only those of Redis are.
+    """
+    seams.return_to_front([held.request.message for held in tickets], channel)
+    for held in tickets:
+        held.request.acknowledged = True

@@ -154,7 +154,7 @@ def send_cancel(consumer: Any, tags: Iterable[str]) -> None:
     consumer._active_tags.clear()
 
 
-def return_to_front(messages: list[Any]) -> None:
+def return_to_front(messages: list[Any], channel: Any = None) -> None:
     """Give messages back to the front of their queues, the first of them first again.
 
     kombu's own requeue over Redis takes two transactions of several round trips a message: 1,000
@@ -162,17 +162,22 @@ def return_to_front(messages: list[Any]) -> None:
     back in one transaction instead, with kombu's own keys and format; others by `requeue`.
     Relies on the Redis `Channel`: `unacked_key`, `unacked_index_key`, `_do_restore_message`,
     `conn_or_acquire`, and on `Message._state`.
+
+    Args:
+        messages: In order of arrival.
+        channel: To be used in place of theirs, which were lost with their connection. An AMQP
+            broker has returned its messages by itself then; claims in Redis outlive it.
     """
-    batches: dict[Any, list[Any]] = {}
+    claimed: dict[Any, list[Any]] = {}
     for message in messages:
-        channel = message.channel
-        if getattr(channel, "unacked_key", None) and channel.ack_emulation:
-            batches.setdefault(channel, []).append(message)
-    for channel, batch in batches.items():
-        _restore(channel, batch)
-    for message in reversed(messages):
-        if not message.acknowledged:
-            message.requeue()
+        if getattr(message.channel, "unacked_key", None) and message.channel.ack_emulation:
+            claimed.setdefault(channel or message.channel, []).append(message)
+    for through, batch in claimed.items():
+        _restore(through, batch)
+    if channel is None:
+        for message in reversed(messages):
+            if not message.acknowledged:
+                message.requeue()
 
 
 def _restore(channel: Any, batch: list[Any]) -> None:
@@ -193,7 +198,7 @@ def _restore(channel: Any, batch: list[Any]) -> None:
                     pipe.zrem(channel.unacked_index_key, tag)
             pipe.execute()
     for message in batch:
-        channel.qos._quick_ack(message.delivery_tag)
+        message.channel.qos._quick_ack(message.delivery_tag)
         message._state = "REQUEUED"
 
 

@@ -2,7 +2,7 @@ import time
 
 from celery import Celery
 
-from celery_budget import budget, install
+from celery_budget import install
 
 app = Celery("letters", broker="redis://localhost:6379/0")
 install(app, policy="budget.toml")
@@ -11,4 +11,4 @@ install(app, policy="budget.toml")
 @app.task
 def send(customer, number):
     time.sleep(0.02)
-    print(f"sent {budget.tenant} {number}")
+    print(f"sent {customer} {number}")

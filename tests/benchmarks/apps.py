@@ -58,9 +58,7 @@ def _is_redis(url: str) -> bool:
 
 
 def _queue(name: str, arguments: dict[str, int] | None = None) -> Queue:
-    return Queue(  # type: ignore[no-untyped-call]
-        name, routing_key=name, queue_arguments=arguments
-    )
+    return Queue(name, routing_key=name, queue_arguments=arguments)
 
 
 def _stock_settings(app: Celery, variant: Variant, *, redis: bool) -> None:

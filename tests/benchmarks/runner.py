@@ -133,7 +133,7 @@ def start_run(broker: str, variant: Variant) -> Iterator[Run]:
 
 def _clear(broker: str) -> None:
     """Remove the queues, whose arguments differ between variants, with all they hold."""
-    with Connection(broker) as connection:  # type: ignore[no-untyped-call]
+    with Connection(broker) as connection:
         channel = connection.default_channel
         is_redis = connection.transport.driver_type == "redis"
         for queue in QUEUES.values():

@@ -6,6 +6,7 @@ import itertools
 import os
 import secrets
 from collections.abc import Generator, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -61,6 +62,14 @@ def fleet(
 def key() -> str:
     """Tell the tasks of one test from those of others."""
     return secrets.token_hex(4)
+
+
+@pytest.fixture
+def gate(fleet: Fleet) -> Iterator[Path]:
+    """Name a file for which tasks wait; it is there at the latest when the test ends."""
+    path = fleet.gate()
+    yield path
+    path.touch()
 
 
 @pytest.hookimpl(wrapper=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,12 +15,17 @@ import pytest
 import redis
 from celery import Celery
 
+from celery_budget.app import installed
 from celery_budget.client import Client, State
+from celery_budget.client.copy import Target
+from celery_budget.client.polled import PolledQueues
+from celery_budget.client.search import Search
+from celery_budget.embedded import OwnedProcess
 from celery_budget.errors import MoveError, OptionError, TaskNotFound
 from tests.conftest import LoadApp, StartWorker, WaitFor
-from tests.journal import Journal
+from tests.journal import JOURNAL_VARIABLE, Journal
 from tests.servers import Broker
-from tests.worker import Worker
+from tests.worker import ROOT, Worker
 
 MODULE = "tests.apps.bands"
 
@@ -62,6 +69,13 @@ class Shop:
     def texts(self) -> list[str]:
         """What the notes that ran said, in their order."""
         return [str(entry["text"]) for entry in self.journal.entries("noted")]
+
+    def known_move(self, task_id: str) -> int:
+        """The number of the newest move of a task that a worker knows of."""
+        answers = self.module.app.control.broadcast(
+            "budget_status", arguments={"task_id": task_id}, reply=True, limit=1, timeout=1
+        )
+        return max((reply["number"] for answer in answers for reply in answer.values()), default=0)
 
     def state(self, task_id: str) -> State:
         return self.client.status(task_id).state
@@ -321,6 +335,8 @@ def test_a_signature_moves_without_searching(shop: Shop) -> None:
     wanted = shop.publish(5)[-1]
 
     moved = shop.client.move(wanted, "critical", signature=shop.module.note.s("4"))
+    # Workers hear of it even before one of them meets the copy.
+    shop.wait(lambda: shop.known_move(wanted) == moved.number)
     shop.release()
     shop.wait(lambda: len(shop.texts()) >= 5)
     if shop.broker.kind == "rabbitmq":
@@ -429,17 +445,82 @@ def test_a_message_without_a_stamp_moves_too(shop: Shop) -> None:
 
 
 def test_workers_without_celery_budget_are_asked_in_celerys_words(shop: Shop) -> None:
-    """In a mixed fleet the task may be with a stock worker."""
-    worker = shop.worker(module="tests.apps.stock")
-    with Celery("plain", broker=shop.broker.url) as plain:
-        running = plain.send_task("tests.apps.stock.hold", (20,)).id
-        shop.wait(lambda: shop.journal.count("started") == 1)
-        fetched = plain.send_task("tests.apps.stock.hold", (0,)).id
-        shop.wait(lambda: shop.state(fetched) is State.HELD)
-    first, second = shop.client.status(running), shop.client.status(fetched)
+    """In a mixed fleet the task may be with a worker whose machine has no celery-budget."""
+    # Not by Celery's command line: that would load our commands where the package is installed.
+    start = "from tests.apps.stock import app; app.Worker(hostname='plain@here', concurrency=1, "
+    environment = {
+        **os.environ,
+        "CELERY_BROKER_URL": shop.broker.url,
+        JOURNAL_VARIABLE: str(shop.journal.path),
+    }
+    worker = OwnedProcess(
+        [sys.executable, "-c", f"{start}loglevel='INFO').start()"], env=environment, cwd=ROOT
+    )
+    try:
+        with Celery("plain", broker=shop.broker.url) as plain:
+            running = plain.send_task("tests.apps.stock.hold", (60,)).id
+            shop.wait(lambda: shop.journal.count("started") == 1, timeout=30)
+            fetched = plain.send_task("tests.apps.stock.hold", (0,)).id
+            shop.wait(lambda: shop.client.status(fetched).reason == "fetched")
+        first, second = shop.client.status(running), shop.client.status(fetched)
 
-    with pytest.raises(MoveError, match="has fetched it and knows no bands"):
-        shop.client.move(fetched, "critical")
+        with pytest.raises(MoveError, match="has fetched it and knows no bands"):
+            shop.client.move(fetched, "critical")
+    finally:
+        worker.kill()
 
-    assert (State.RUNNING, worker.name) == (first.state, first.worker)
-    assert (State.HELD, worker.name, "fetched") == (second.state, second.worker, second.reason)
+    assert (State.RUNNING, "plain@here") == (first.state, first.worker)
+    assert (State.HELD, "plain@here") == (second.state, second.worker)
+
+
+def test_a_message_that_leaves_during_its_move_is_not_doubled(
+    redis_broker: Broker, load_app: LoadApp
+) -> None:
+    """The worker that took it runs it; a copy would run it again."""
+    app = load_app(MODULE, redis_broker).app
+    task_id = app.tasks[f"{MODULE}.note"].apply_async(("taken",), band="optional").id
+    installation = installed(app)
+    assert installation is not None
+    announced: list[int] = []
+    with redis.Redis.from_url(redis_broker.url) as server:
+
+        def choose(_band: str | None) -> Target:
+            server.rpop("optional")  # as a worker would, between the search and the move
+            return Target("critical", "critical")
+
+        moved = PolledQueues(app, installation.policy()).move(task_id, choose, 0, announced.append)
+
+        assert isinstance(moved, Search)
+        assert ([], 0) == (announced, server.llen("critical"))
+
+
+def test_a_child_that_waits_is_not_taken_for_its_parent(
+    redis_broker: Broker, load_app: LoadApp
+) -> None:
+    """Its message names the parent too; moving it would move the wrong task."""
+    module = load_app(MODULE, redis_broker)
+    client = Client(module.app, timeout=0.1)
+    module.note.apply_async(("child",), band="optional", root_id="parent", parent_id="parent")
+
+    with pytest.raises(TaskNotFound):
+        client.move("parent", "critical")
+
+    assert client.status("parent").state is State.UNKNOWN
+
+
+def test_a_moved_message_is_in_its_new_queue_only(shop: Shop) -> None:
+    """A second copy would run on any worker that has not heard of the move."""
+    task_id = shop.publish(3)[1]
+
+    shop.client.move(task_id, "critical")
+
+    shop.wait(lambda: shop.client.fleet().depths["optional"] == 2)
+    assert {"celery": 0, "critical": 1, "optional": 2} == shop.client.fleet().depths
+
+
+def test_asking_again_and_again_gets_an_answer_each_time(shop: Shop) -> None:
+    """Over Redis, answers used to reach the question before: every other one was lost."""
+    worker = shop.worker()
+    shop.wait(lambda: bool(shop.client.fleet().workers))
+
+    assert [[worker.name]] * 6 == [list(shop.client.fleet().workers) for _ in range(6)]

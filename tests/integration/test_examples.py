@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -124,9 +123,9 @@ def test_the_policy_is_found_by_its_setting(example: Example) -> None:
 
 def test_every_example_is_tested_and_asks_a_question() -> None:
     """An example that nobody runs is out of date after the next change."""
-    tested = Path(__file__).read_text()
+    tested = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
     folders = [path for path in EXAMPLES.iterdir() if path.is_dir() and path.name != "policies"]
 
     for folder in folders:
-        assert f'["{folder.name}"]' in tested
+        assert f'"{folder.name}"' in tested
         assert (folder / "README.md").read_text().splitlines()[0].endswith("?")

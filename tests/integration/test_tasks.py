@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -71,10 +72,9 @@ def test_many_etas_do_not_close_the_window(
 
 
 def test_a_task_that_expires_in_the_broker_does_not_run(
-    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, gate: Path
 ) -> None:
     """With windows closed most tasks wait there."""
-    gate = fleet.gate()
     fill(fleet, shop, wait_for, gate)
     expiry = time.time() + 0.4
     shop.note.apply_async((key, 1), expires=0.3)
@@ -87,10 +87,9 @@ def test_a_task_that_expires_in_the_broker_does_not_run(
 
 
 def test_a_task_that_expires_while_it_is_held_does_not_run(
-    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, gate: Path
 ) -> None:
     """Celery looks at the expiry only when it submits, and so must we."""
-    gate = fleet.gate()
     fill(fleet, shop, wait_for, gate)
     expiry = time.time() + 0.6
     expired = shop.note.apply_async((key,), expires=0.5, queue="plain")
@@ -137,9 +136,9 @@ def test_a_task_revoked_before_its_start_never_runs(
     shop: ModuleType,
     wait_for: WaitFor,
     key: str,
+    gate: Path,
 ) -> None:
     """Whether it waits in the broker or is held: so an operator stops a mistake."""
-    gate = fleet.gate()
     fill(fleet, shop, wait_for, gate)
     waiting = shop.note.apply_async((key,), queue=queue)
     if queue == "plain":
@@ -152,10 +151,9 @@ def test_a_task_revoked_before_its_start_never_runs(
 
 
 def test_a_running_task_can_be_terminated_and_frees_its_slot(
-    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, gate: Path
 ) -> None:
     """A slot that stayed counted as busy after a kill would be lost until the next restart."""
-    gate = fleet.gate()
     running = [shop.wait.delay(key, str(gate), number) for number in range(2)]
     wait_for(lambda: fleet.journal.count("started", key=key) == 2, what="two running tasks")
     for result in running:
@@ -216,10 +214,9 @@ def test_reject_on_worker_lost_runs_the_task_again(
 
 
 def test_late_acknowledgement_keeps_the_message_until_the_end(
-    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, gate: Path
 ) -> None:
     """`acks_late` messages of running tasks must not close the window of their band."""
-    gate = fleet.gate()
     running = shop.wait_late.delay(key, str(gate))
     wait_for(lambda: fleet.journal.count("started", key=key) == 1, what="the late task")
     others = [shop.note.delay(key, number).id for number in range(20)]

@@ -14,13 +14,17 @@ CASES = [
     ),
     (
         Status("4f", State.QUEUED, is_certain=False),
-        "No worker has it and no result of it is stored: it waits in a queue, if it was "
-        "published at all (the queues could not be searched to their end).",
+        (
+            "No worker has it and no result of it is stored: it waits in a queue, if it was "
+            "published at all (the queues could not be searched to their end)."
+        ),
     ),
     (
         Status("4f", State.HELD, worker="w1", band="optional", reason="no_slot", ahead=3),
-        "w1 holds it in band optional because every slot is busy; "
-        "3 of its band came there before it.",
+        (
+            "w1 holds it in band optional because every slot is busy; "
+            "3 of its band came there before it."
+        ),
     ),
     (
         Status("4f", State.HELD, worker="w1", reason="eta", until=1_764_000_000.0),
@@ -28,8 +32,10 @@ CASES = [
     ),
     (
         Status("4f", State.HELD, is_certain=False, reason="unanswered"),
-        "It is held because it was fetched by a worker that does not answer; if that worker is "
-        "gone, the broker hands it out again after the visibility time-out.",
+        (
+            "It is held because it was fetched by a worker that does not answer; if that worker is "
+            "gone, the broker hands it out again after the visibility time-out."
+        ),
     ),
     (
         Status("4f", State.RUNNING, worker="w1", band="critical", for_s=1.5),
@@ -43,8 +49,10 @@ CASES = [
     ),
     (
         Status("4f", State.UNKNOWN, asked=("w1", "queue celery")),
-        "Not known to w1, queue celery. It was never published here, or it ended and left no "
-        "result that is still stored.",
+        (
+            "Not known to w1, queue celery. It was never published here, or it ended and left no "
+            "result that is still stored."
+        ),
     ),
     (
         Status("4f", State.UNKNOWN),
