@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from celery_budget.client.copy import Target, carried, moved_headers
 from celery_budget.client.search import MOST_S, Announce, Choose, Found, Search, search_by_depth
 from celery_budget.errors import MoveError
+from celery_budget.worker.moves import version
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -76,9 +77,9 @@ class AmqpQueues:
                         continue
                     found = self._found(message, name)
                     target = choose(found.band)
-                    number = max(found.move, known) + 1
+                    number = found.next_move(known)
                     self._publish(channel, message, task_id, target, number)
-                    announce(number)
+                    announce(version(_headers(message), number))
                     channel.basic_ack(message.delivery_tag)
                     return found, target, number
         return Search(None, is_complete, tuple(places))
@@ -92,7 +93,7 @@ class AmqpQueues:
             if message is None:
                 return None, True
             ids = (_headers(message).get("id"), message.properties.get("correlation_id"))
-            if task_id in ids and self._found(message, name).move >= known:
+            if task_id in ids and self._found(message, name).version >= known:
                 return message, True
             if monotonic() > give_up:
                 break
@@ -139,6 +140,7 @@ class AmqpQueues:
             band,
             stamp.at if stamp else 0.0,
             stamp.move if stamp else 0,
+            version(headers, stamp.move if stamp else 0),
         )
 
 

@@ -21,7 +21,7 @@ class Answers:
 
     Attributes:
         status: Where it is, if a worker has it.
-        number: Highest move number that is known of it.
+        number: Highest version that is known of it, see `worker/moves.py`.
         workers: Who answered.
     """
 

@@ -20,6 +20,7 @@ from kombu.utils.json import dumps, loads
 from celery_budget.client.copy import Target, carried, moved_headers
 from celery_budget.client.search import MOST_S, Announce, Choose, Found, Search
 from celery_budget.worker import seams
+from celery_budget.worker.moves import version
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -92,15 +93,15 @@ class PolledQueues:
         with self._app.connection_or_acquire() as connection, connection.channel() as channel:
             client = seams.redis_client(channel)
             for element in self._elements(channel, task_id, bounds):
-                if element.found.move < known:
+                if element.found.version < known:
                     continue
                 target = choose(element.found.band)
-                number = max(element.found.move, known) + 1
+                number = element.found.next_move(known)
                 copy = self._copy(element.payload, task_id, target, number)
                 to = seams.redis_list(channel, target.queue, copy)
                 texts = (element.text, dumps(copy))
                 if client.eval(_script("queue_move"), 2, element.key, to, *texts):
-                    announce(number)
+                    announce(version(element.payload["headers"], number))
                     return element.found, target, number
         return Search(None, is_complete=not bounds.are_passed, places=tuple(bounds.places))
 
@@ -186,6 +187,7 @@ class PolledQueues:
             band,
             stamp.at if stamp else 0.0,
             stamp.move if stamp else 0,
+            version(headers, stamp.move if stamp else 0),
         )
 
 

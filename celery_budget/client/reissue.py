@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from celery.signals import before_task_publish
 
 from celery_budget.headers import HEADER, Stamp, write
+from celery_budget.worker.moves import HANDED_ON
 
 if TYPE_CHECKING:
     from celery.canvas import Signature
@@ -25,11 +26,11 @@ def publish_again(signature: Signature, task_id: str, target: Target, known: int
         signature: The task's own call.
         task_id: The id of the task and of the copy.
         target: Where the copy goes.
-        known: Highest move number the workers know of.
+        known: Highest version the workers know of.
     """
     # The message that cannot be reached may have been moved before, by how much nobody knows:
     # seconds since 1970 are above any count of moves, and stay below 2**31 until 2038.
-    number = max(known + 1, int(time()))
+    number = max(known % HANDED_ON + 1, int(time()))
 
     def count(headers: dict[str, object] | None = None, **_signal: object) -> None:
         header = None if headers is None else headers.get(HEADER)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from celery_budget.errors import MoveError
+from celery_budget.worker.moves import HANDED_ON
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -30,6 +31,7 @@ class Found:
         band: Band its stamp names, else the band that owns its queue, else None.
         at: When it was published, Unix seconds; 0.0: unknown.
         move: Its move number.
+        version: Its version, see `worker/moves.py`.
     """
 
     queue: str | None
@@ -37,6 +39,12 @@ class Found:
     band: str | None
     at: float
     move: int
+    version: int
+
+    def next_move(self, known: int) -> int:
+        """Number the copy so that it is newer than this message and than a known version."""
+        is_same_run = known // HANDED_ON == self.version // HANDED_ON
+        return max(self.move, known % HANDED_ON if is_same_run else 0) + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +65,7 @@ class Search:
 #: Says where a task goes that was found in a band; raises what forbids the move.
 Choose = Callable[[str | None], "Target"]
 
-#: Tells the workers that a copy with this move number was published.
+#: Tells the workers that a copy of this version was published.
 Announce = Callable[[int], None]
 
 
@@ -79,7 +87,7 @@ class Queues(Protocol):
         Args:
             task_id: Whose message.
             choose: Says where to.
-            known: Highest move number known elsewhere; older copies are left alone.
+            known: Highest version known elsewhere; older copies are left alone.
             announce: Called when the copy is safe in its queue.
 
         Returns:

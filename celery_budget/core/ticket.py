@@ -21,7 +21,8 @@ class Ticket:
         deadline: Soft deadline, Unix seconds; inf when it has none.
         expires: Hard expiry, Unix seconds; inf when it has none.
         published: When the sender published it (or its ETA), Unix seconds.
-        move: Move number of the message; 0 until an operator moved it.
+        move: Which of several messages of its id it is; the highest counts. 0 until it was moved,
+            retried or replaced.
     """
 
     id: str

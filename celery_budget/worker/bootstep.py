@@ -138,6 +138,7 @@ class BandStep(StartStopStep):
         self._ticks: Any = None
         self._stranded: list[Held] = []
         self.moves = Moves.restore(seams.persistence(c))
+        seams.on_mingle(c, lambda moves: self.moves.merge((str(i), int(n)) for i, n in moves))
         pool = c.pool
         # The pool has not started: how many slots it has is asked again at each decision.
         dispatcher = Dispatcher(policy.bands, max(1, pool.limit), seed=policy.seed)
@@ -175,7 +176,6 @@ class BandStep(StartStopStep):
         self.pump.open()
         self._ticks = c.timer.call_repeatedly(TICK_S, self.pump.tick)
         self._tell_capped()
-        self._ask_for_moves(c)
 
     def _tell_capped(self) -> None:
         dispatcher = self.pump.dispatcher
@@ -185,16 +185,6 @@ class BandStep(StartStopStep):
                 "slot stays shared. Give the worker more slots (--concurrency) or lower `reserve`.",
                 sum(band.reserve for band in self.policy.bands),
                 dispatcher.slots,
-            )
-
-    def _ask_for_moves(self, c: Consumer) -> None:
-        """Ask the other workers for the moves they know; their answers come when they come."""
-        if c.app.conf.worker_enable_remote_control:
-            c.app.control.broadcast(
-                "budget_moves_wanted",
-                arguments={"node": c.hostname},
-                reply=False,
-                connection=c.connection,
             )
 
     def _attach(self, c: Consumer) -> None:

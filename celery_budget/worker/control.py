@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from celery.worker.control import control_command, inspect_command
+from celery.worker.control import hello as celery_hello
 
 from celery_budget.errors import HeaderError
 from celery_budget.headers import HEADER, Stamp, read, write
@@ -143,27 +144,14 @@ def budget_cancel(state: Any, task_id: str, **_: object) -> Reply:
     return {"ok": {"cancelled": cancelled, **budget_status(state, task_id)}}
 
 
-@control_command(visible=False)
-def budget_moves_wanted(state: Any, node: str, **_: object) -> None:
-    """Tell a worker that starts which moves this one knows of."""
+@inspect_command(name="hello", visible=False)
+def hello(state: Any, from_node: str, **given: Any) -> Reply | None:
+    """Answer a worker that starts as Celery does, and tell it which moves this one knows of."""
+    reply: Reply | None = celery_hello(state, from_node, **given)
     step = _step(state)
-    if step is None or node == state.hostname or not len(step.moves):
-        return
-    state.app.control.broadcast(
-        "budget_moves_known",
-        arguments={"moves": step.moves.known(MOST_MOVES)},
-        destination=[node],
-        reply=False,
-    )
-
-
-@control_command(visible=False)
-def budget_moves_known(state: Any, moves: list[tuple[str, int]], **_: object) -> Reply:
-    """Learn the moves another worker knows of."""
-    step = _step(state)
-    if step is None:
-        return {"error": _off()}
-    return {"ok": {"learned": step.moves.merge((str(i), int(n)) for i, n in moves)}}
+    if reply is not None and step is not None and len(step.moves):
+        reply[seams.MINGLED] = step.moves.known(MOST_MOVES)
+    return reply
 
 
 def _running(held: Held) -> Reply:

@@ -20,6 +20,7 @@ from celery_budget.errors import BudgetError, HeaderError
 from celery_budget.headers import HEADER, Stamp, read, write
 from celery_budget.policy.terms import NOTHING_ASKED, Declared, resolve
 from celery_budget.producer.declared import arguments, declared
+from celery_budget.worker.moves import version
 
 if TYPE_CHECKING:
     from celery.worker.request import Request
@@ -75,7 +76,7 @@ class Intake:
             stamp.deadline,
             inf,
             stamp.at,
-            stamp.move,
+            version(request.request_dict, stamp.move),
         )
         held.request = request
         held.source = source

@@ -15,6 +15,12 @@ from celery.worker import state
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
+#: Celery's step that asks the other workers, by name: a sender has no use for loading it.
+MINGLE = "celery.worker.consumer.mingle.Mingle"
+
+#: Field of the answer to Celery's `hello` that carries the moves a worker knows of.
+MINGLED = "budget_moves"
+
 
 def process_task(consumer: Any) -> Callable[[Any], object]:
     """Find the worker's own way into the pool, without the pool semaphore in front of it.
@@ -98,6 +104,28 @@ def fetched(task_id: str) -> tuple[Any, bool] | None:
     return None if request is None else (request, request in state.active_requests)
 
 
+def on_mingle(consumer: Any, learn: Callable[[list[Any]], object]) -> None:
+    """Let a worker that starts learn, before it takes a message, what the others tell it.
+
+    Celery's mingle asks each of them for its revoked ids at that moment; what our `hello` adds to
+    the answer under `MINGLED` is given to `learn`. Without mingle nothing is learned, and
+    nothing of revokes either.
+    Relies on `Blueprint.steps` and on `Mingle.sync_with_node`, called with an answer's fields.
+    """
+    mingle = consumer.blueprint.steps.get(MINGLE)
+    if mingle is None:
+        return
+    sync = mingle.sync_with_node
+
+    def sync_with_node(consumer: Any, **answer: Any) -> None:
+        told = answer.pop(MINGLED, None)
+        sync(consumer, **answer)
+        if told:
+            learn(told)
+
+    mingle.sync_with_node = sync_with_node
+
+
 def persistence(consumer: Any) -> Any:
     """Give the worker's open state database (`--statedb`), or None without one.
 
@@ -175,7 +203,8 @@ def return_to_front(messages: list[Any], channel: Any = None) -> None:
     for through, batch in claimed.items():
         _restore(through, batch)
     if channel is None:
-        for message in reversed(messages):
+        # A quorum queue has them again in the order of their return, a classic one in its own.
+        for message in messages:
             if not message.acknowledged:
                 message.requeue()
 

@@ -236,6 +236,24 @@ def test_a_task_that_waits_for_its_time_moves_too(shop: Shop) -> None:
     assert ["critical"] == [entry["band"] for entry in shop.journal.entries("noted")]
 
 
+def test_a_moved_task_may_retry_and_hand_over_its_id(shop: Shop) -> None:
+    """A later message of the task's own is no stale copy, though it names no move."""
+    worker = shop.worker()
+    shop.fill()
+    shop.publish(4)
+    retried = shop.module.fail_once.apply_async(("again",), band="optional").id
+    replaced = shop.module.replace_with_note.apply_async(("last",), band="optional").id
+    shop.client.move(retried, "critical")
+    shop.client.move(replaced, "critical")
+    shop.release()
+    shop.wait(lambda: shop.state(retried) is State.DONE)
+    shop.wait(lambda: shop.state(replaced) is State.DONE)
+
+    assert [0, 1] == [entry["retries"] for entry in shop.journal.entries("tried")]
+    assert "last" in shop.texts()
+    assert "this copy of it is dropped" not in worker.log
+
+
 def test_cancel_drops_a_held_task_at_once(shop: Shop) -> None:
     """What a worker holds would start before a plain revoke is looked at again."""
     worker = shop.worker()

@@ -166,3 +166,14 @@ def test_moves_survive_a_restart(
     wait_for(lambda: "this copy of it is dropped" in again.log)
 
     assert ["other"] == [entry["text"] for entry in journal.entries("noted")]
+
+
+def test_a_worker_that_starts_learns_moves_from_the_others(
+    ask: Ask, redis_broker: Broker, worker_process: StartWorker
+) -> None:
+    """It may be the one that meets the stale copy."""
+    old = worker_process(MODULE, "--without-mingle", broker=redis_broker)
+    ask("budget_moved", old.name, task_id="moved", number=3)
+    new = worker_process(MODULE, broker=redis_broker)
+
+    assert 3 == ask("budget_status", new.name, task_id="moved")["number"]
