@@ -1,0 +1,173 @@
+"""Each undocumented attribute that `worker/seams.py` relies on is still there.
+
+A release of Celery, kombu or py-amqp that moves one must fail here, with its name, and not in
+somebody's worker.
+"""
+
+from __future__ import annotations
+
+import inspect
+from types import SimpleNamespace
+
+import pytest
+from amqp import Channel as AmqpChannel
+from amqp import spec
+from billiard.pool import Pool as BilliardPool
+from celery import Celery
+from celery.concurrency.eventlet import TaskPool as EventletPool
+from celery.concurrency.gevent import TaskPool as GeventPool
+from celery.concurrency.prefork import TaskPool as PreforkPool
+from celery.worker import WorkController, state
+from celery.worker.components import StateDB
+from celery.worker.consumer.mingle import Mingle
+from kombu import Connection, Consumer, Queue
+from kombu.transport.redis import Channel as RedisChannel
+from kombu.transport.virtual import QoS
+
+from celery_budget.worker import seams
+
+
+def test_the_way_into_the_pool_is_found_behind_the_semaphore() -> None:
+    """The dispatcher bounds what is submitted; the semaphore would hide what was not."""
+    assert callable(WorkController._process_task)
+    assert "self._process_task" in inspect.getsource(WorkController._process_task_sem)
+
+    controller = SimpleNamespace(_process_task=print, _process_task_sem=repr)
+
+    assert print is seams.process_task(SimpleNamespace(controller=controller, on_task_request=repr))
+    assert len is seams.process_task(SimpleNamespace(controller=controller, on_task_request=len))
+
+
+def test_the_autoscaler_tells_its_maximum() -> None:
+    """A pool that grows only when more is reserved than fits must be offered more."""
+    autoscaled = SimpleNamespace(controller=SimpleNamespace(autoscale=[8, 2], max_concurrency=8))
+    fixed = SimpleNamespace(controller=SimpleNamespace(autoscale=None, max_concurrency=None))
+
+    assert 8 == seams.most_slots(autoscaled)
+    assert 0 == seams.most_slots(fixed)
+
+
+def test_the_prefork_pool_tells_its_size_from_what_it_runs() -> None:
+    """Slots are asked for at each decision, so that pool_grow takes effect at once."""
+    assert "_processes" in inspect.getsource(PreforkPool.num_processes.fget)
+    assert "self._processes" in inspect.getsource(BilliardPool.__init__)
+
+
+@pytest.mark.parametrize("pool", [GeventPool, EventletPool])
+def test_a_green_pool_keeps_its_greenlets_in_order(pool: type) -> None:
+    """The newest one is the one just submitted; eventlet's pool does not return it."""
+    assert "pool_map" in inspect.getsource(pool._add_to_pool_map)
+
+    newest = object()
+
+    assert newest is seams.newest_greenlet(SimpleNamespace(_pool_map={1: object(), 2: newest}))
+
+
+def test_a_request_is_forgotten_by_the_books_of_the_worker() -> None:
+    """What goes back to the broker must not be counted as reserved for ever."""
+
+    class Request:
+        id = "forgotten"
+
+    request = Request()
+    state.requests["forgotten"] = request
+    state.reserved_requests.add(request)
+
+    seams.forget(request)
+
+    assert "forgotten" not in state.requests
+    assert request not in state.reserved_requests
+
+
+def test_revoked_ids_are_the_ones_that_requests_ask() -> None:
+    """Cancelling a held task is revoking it."""
+    assert state.revoked is seams.revoked_ids()
+
+
+def test_a_gated_channel_is_polled_only_with_room() -> None:
+    """Redis windows are this handle, the one that `worker_disable_prefetch` uses."""
+    assert callable(QoS.can_consume)
+    assert callable(QoS.can_consume_max_estimate)
+
+    with Connection("memory://") as connection:
+        channel = connection.channel()
+        channel._in_poll = None
+        room = 0
+        seams.gate(channel, lambda: room)
+
+        assert not channel.qos.can_consume()
+        room = 2
+        assert channel.qos.can_consume()
+        assert 2 == channel.qos.can_consume_max_estimate()
+
+
+def test_amqp_frames_can_be_sent_without_waiting() -> None:
+    """A round trip to the broker in the event loop would stop everything else."""
+    sent: list[tuple[object, ...]] = []
+
+    class Channel:
+        def send_method(self, *frame: object, **given: object) -> None:
+            sent.append(frame)
+
+    assert "wait" in inspect.signature(AmqpChannel.send_method).parameters
+    assert AmqpChannel._on_basic_cancel_ok is not None
+    seams.send_prefetch(Channel(), 3)
+    seams.send_cancel(SimpleNamespace(channel=Channel(), _active_tags={"q": "t"}), ["t"])
+
+    assert [
+        (spec.Basic.Qos, "lBb", (0, 3, False)),
+        (spec.Basic.Cancel, "sb", ("t", False)),
+    ] == sent
+
+
+def test_a_consumer_starts_each_queue_without_waiting() -> None:
+    """kombu's public `consume` waits for the answer to the last one."""
+    with Connection("memory://") as connection, connection.channel() as channel:
+        consumer = Consumer(channel, [Queue("a"), Queue("b")], on_message=print)
+        tags = seams.send_consume(consumer)
+
+        assert 2 == len(set(tags))
+        assert set(tags) == set(consumer._active_tags.values())
+
+
+def test_redis_channels_keep_the_names_that_giving_back_uses() -> None:
+    """Held messages go back with kombu's own keys and format, or a stock worker loses them."""
+    for name in (
+        "_do_restore_message",
+        "_get_message_priority",
+        "_q_for_pri",
+        "ack_emulation",
+        "conn_or_acquire",
+        "global_keyprefix",
+        "priority_steps",
+        "unacked_index_key",
+        "unacked_key",
+    ):
+        assert hasattr(RedisChannel, name), name
+    assert hasattr(QoS, "ack")
+    assert "_quick_ack" in inspect.getsource(QoS.__init__)
+
+
+def test_mingle_hands_over_what_other_workers_answer() -> None:
+    """Moves are learned with revokes, before the first message."""
+    assert "self.sync_with_node" in inspect.getsource(Mingle.on_node_reply)
+    assert seams.MINGLE == Mingle.name
+
+
+def test_the_state_database_is_where_the_worker_keeps_it() -> None:
+    """Moves outlive a restart only there."""
+    assert "w._persistence" in inspect.getsource(StateDB.create)
+    assert seams.persistence(SimpleNamespace(controller=SimpleNamespace(_persistence=None))) is None
+
+
+def test_current_task_is_found_where_celery_keeps_it() -> None:
+    """Children inherit from the task under which they are published."""
+    app = Celery("seams", broker="memory://", set_as_current=False)
+
+    @app.task(name="seams.outer")
+    def outer() -> str:
+        from celery._state import get_current_task
+
+        return get_current_task().name
+
+    assert "seams.outer" == outer.apply().get()
