@@ -135,7 +135,7 @@ class Channels:
             band.window.open()
 
     def add_queue(self, queue: Queue) -> Queue:
-        """Declare and consume from one more queue; it joins its band's channel if a band owns it."""
+        """Declare and consume from one more queue, on its band's channel if a band owns it."""
         if self._owner(queue.name) is None:
             return self._stock.add_queue(queue)
         if self._stock.auto_declare:

@@ -38,3 +38,11 @@ def test_a_cell_that_is_being_created_is_not_read(tmp_path):
     Marker(tmp_path).mark()
 
     assert 1 == read_progress(tmp_path).count
+
+
+def test_a_second_marker_of_a_thread_goes_on_counting(tmp_path):
+    """Threads race to make the first marker; a count that starts again never gets to its end."""
+    Marker(tmp_path).mark()
+    Marker(tmp_path).mark()
+
+    assert 2 == read_progress(tmp_path).count
