@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import redis
+from kombu import Connection
 
 from celery_budget.embedded import OwnedProcess
 from tests.journal import JOURNAL_VARIABLE, Journal
@@ -54,13 +55,13 @@ class Fleet:
         self.workers: list[Worker] = []
         self.settings: dict[str, object] = {}
         self._apps: list[Celery] = []
+        self._connection: Connection | None = None
 
     def start(
         self,
         *arguments: str,
         pool: str = "prefork",
         concurrency: int = 2,
-        wait: bool = True,
         url: str = "",
         **shop: object,
     ) -> Worker:
@@ -70,12 +71,14 @@ class Fleet:
             arguments: Further ones of `celery worker`.
             pool: As `--pool`.
             concurrency: As `--concurrency`.
-            wait: Whether to wait until it is ready.
             url: Of the broker, if it is not reached directly.
             shop: How the app is set up, see `tests.apps.shop`.
         """
         worker = Worker(
             SHOP,
+            # Meeting the neighbours takes a second of each start.
+            "--without-mingle",
+            "--without-gossip",
             *arguments,
             broker=url or self.broker.url,
             journal=self.journal.path,
@@ -84,8 +87,7 @@ class Fleet:
             env=self._environment(shop),
         )
         self.workers.append(worker)
-        if wait:
-            worker.wait_until_ready()
+        worker.wait_until_ready()
         return worker
 
     @contextmanager
@@ -138,13 +140,14 @@ class Fleet:
         """Name a file that does not exist: tasks wait for it until the test touches it."""
         return self.directory / f"gate-{secrets.token_hex(4)}"
 
-    def length(self, app: Celery, queue: str) -> int:
+    def length(self, queue: str) -> int:
         """Count the messages that are ready in a queue of the broker."""
+        if self._connection is None:
+            self._connection = Connection(self.broker.url)
+        channel = self._connection.default_channel
         if self.broker.kind == "redis":
-            with redis.Redis.from_url(self.broker.url) as client:
-                return client.llen(queue)
-        with app.connection_for_read() as connection:
-            return connection.default_channel.queue_declare(queue, passive=True).message_count
+            return channel.client.llen(queue)
+        return channel.queue_declare(queue, passive=True).message_count
 
     def logs(self) -> str:
         """Give the logs of all workers."""
@@ -156,6 +159,8 @@ class Fleet:
             worker.kill()
         for app in self._apps:
             app.close()
+        if self._connection is not None:
+            self._connection.release()
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import inf
 
 from celery_budget.core.fairness import SMALL_BATCH, FairQueue
-from celery_budget.core.lookahead import PARTS, most_ahead, parts
+from celery_budget.core.lookahead import PARTS, SHARED_ROUNDING, most_ahead, parts
 from celery_budget.core.service import NEWEST, SHORTEST_S, UNKNOWN_S, Peak
 from celery_budget.core.share import SHARE_SPAN_S, MinShare
 from celery_budget.policy.model import Band
@@ -33,6 +33,7 @@ class BandState:
         opened: When its messages were asked for again the last time, on the caller's clock.
         is_asked: Whether messages of it come when asked for.
         parts: How much of one of its messages a slot uses up within the look-ahead's horizon.
+        rounding: Added to the parts of a message before they are cut to whole ones.
         most_ahead: Most messages of it to have at hand.
     """
 
@@ -47,6 +48,7 @@ class BandState:
         "parts",
         "queue",
         "reserve",
+        "rounding",
         "rule",
         "running",
         "share",
@@ -69,7 +71,8 @@ class BandState:
         self.longest = Peak(SHARE_SPAN_S)
         self.opened = -inf
         self.is_asked = False
-        self.parts = parts(UNKNOWN_S)
+        self.parts = 0
+        self.rounding = 0 if rule.preempts else SHARED_ROUNDING
         self.most_ahead = most_ahead(self.parts, slots)
         self._is_known = False
 
@@ -96,4 +99,5 @@ class BandState:
             free: Slots without a ticket.
             running_parts: What the slots with a ticket use up of a message, as `parts` tells.
         """
-        return min((running_parts + max(free, 0) * self.parts) // PARTS, self.most_ahead)
+        used = running_parts + max(free, 0) * self.parts
+        return min((used + self.rounding) // PARTS, self.most_ahead)

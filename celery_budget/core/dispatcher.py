@@ -17,19 +17,10 @@ from celery_budget.core.fairness import Entry, Tenant
 from celery_budget.core.holding import Holding
 from celery_budget.core.lookahead import PARTS, parts
 from celery_budget.core.order import Order
+from celery_budget.core.patience import Patience
 from celery_budget.core.service import ServiceTimes
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.model import Band
-
-#: Longest wait of a lesser ticket for messages of bands that go before it, seconds, after a slot
-#: became free: a message that was asked for is here within 1 to 3 ms on Redis and RabbitMQ.
-GATHER_S = 0.005
-
-#: And at most this part of its expected service time, so that the wait costs little throughput.
-GATHER_PART = 0.02
-
-#: No message comes sooner, so that a shorter wait would be in vain, seconds.
-LEAST_GATHER_S = 0.001
 
 #: How long one tie-break order lasts, seconds. Rotating it keeps a name that happens to sort
 #: first from always winning.
@@ -69,6 +60,7 @@ class Dispatcher:
         self._arrivals = 0
         self._parts = 0
         self._service = ServiceTimes()
+        self._patience = Patience()
         self._holding = Holding()
         self._running: dict[Ticket, Run] = {}
 
@@ -122,13 +114,14 @@ class Dispatcher:
         if not self._salted_until - ROTATION_S <= now < self._salted_until:
             rotation = int(now // ROTATION_S)
             self._salted_until = (rotation + 1) * ROTATION_S
-            self._salt = crc32(f"{self._seed}:{rotation}".encode())
+            self._salt = crc32(f"{self._seed}:{rotation}".encode()) | 1
         self._arrivals += APART
         entry: Entry = [
             ticket.deadline,
             ticket.published,
             ticket.task,
-            crc32(ticket.id.encode(), self._salt),
+            # Multiplied, because a checksum that only begins otherwise keeps most of its order.
+            crc32(ticket.id.encode()) * self._salt & 0xFFFFFFFF,
             self._arrivals,
             ticket,
         ]
@@ -137,9 +130,8 @@ class Dispatcher:
 
     def _queue(self, state: BandState, entry: Entry) -> None:
         queue = state.queue
-        if not queue.length and state.tag < self._order.virtual:
-            # What a band did not ask for while it was idle is not owed to it.
-            state.tag = self._order.virtual
+        if not queue.length:
+            state.tag = max(state.tag, self._order.returning)
         queue.push(entry)
 
     def decide(self, now: float) -> Start | Expire | Wait | None:
@@ -172,13 +164,14 @@ class Dispatcher:
         if reason is not _MIN_SHARE:
             until = self._gather(state, expected, free, now)
             if until > now:
+                self._patience.wait(free, now)
                 return Wait(Reason.GATHER, until, 0)
         return self._start(state, ticket, expected, reason, now)
 
     def _gather(self, state: BandState, expected: float, free: int, now: float) -> float:
         """Tell until when a ticket gives way to messages that may arrive; in the past: start it."""
-        patience = min(GATHER_S, GATHER_PART * expected)
-        if patience < LEAST_GATHER_S or now >= self._order.opened + patience:
+        patience = self._patience.limit(expected)
+        if not self._order.freed <= now < self._order.freed + patience:
             return -inf
         return self._order.gather(state, patience, free - self._order.kept, now)
 
@@ -190,15 +183,18 @@ class Dispatcher:
         self._holding.drop(ticket)
         if not state.queue.length:
             # Its window has room again, and the next message may be on its way.
-            state.opened = self._order.opened = now
+            state.opened = now
+        if self._patience.since != inf:
+            self._patience.end(now)
         weighted = expected / state.rule.weight
         state.tag += weighted
         state.unserved += weighted
         state.running += 1
         if state.reserve:
             self._order.keep()
-        paid = 0.0 if state.share is None else state.share.pay(is_due=reason is _MIN_SHARE)
-        ahead = parts(expected)
+        paid = state.share.pay() if state.share and reason is _MIN_SHARE else 0.0
+        # An unknown task may run for an hour: nothing is fetched to follow it.
+        ahead = parts(expected) if ticket.task in self._service else 0
         self._parts += ahead
         self._running[ticket] = (state, tenant, now, expected, paid, ahead)
         return Start(ticket, reason)
@@ -227,6 +223,7 @@ class Dispatcher:
         if ran:
             if now > started:  # the clock may be set back
                 served = now - started
+            self._patience.earn(served)
             self._service.observe(ticket.task, served)
             state.learn(served, self.slots)
             longest = state.longest
@@ -286,8 +283,8 @@ class Dispatcher:
         # look_ahead() is repeated here: the worker asks after each start and end, for each band.
         free = self.slots - len(self._running)
         usable = free - self._order.kept + state.unfilled
-        ahead = (self._parts + (free * state.parts if free > 0 else 0)) // PARTS
-        room = min(ahead, state.most_ahead) - state.queue.length
+        used = self._parts + state.rounding + (free * state.parts if free > 0 else 0)
+        room = min(used // PARTS, state.most_ahead) - state.queue.length
         return max(0, room + usable if usable > 0 else room)
 
     def look_ahead(self, band: str) -> int:

@@ -22,6 +22,13 @@ MOST_PER_SLOT = 8
 #: Parts of one message that are counted.
 PARTS = 1_000_000
 
+#: Added before parts are cut to whole messages, for bands that share by weight: a fifth of a
+#: message counts as one. That is where a slot becomes free every 0.25 s, and no ticket waits long
+#: enough for a message that was asked for only then (`GATHER_S` / `GATHER_PART` in patience.py), so
+#: that turns would go to whoever has a message at hand. For bands served by rank the message is
+#: better left to a worker that may be idle.
+SHARED_ROUNDING = PARTS * 4 // 5
+
 
 def parts(expected_s: float) -> int:
     """Tell how much of a message one slot uses up within the horizon.

@@ -16,7 +16,7 @@ from celery_budget.core.lookahead import most_ahead
 from celery_budget.core.share import SHARE_SPAN_S
 from celery_budget.policy.model import Band
 
-#: How often the rates of minimum shares follow the measured service times, seconds.
+#: How often rates and allowances follow the measured service times, seconds.
 RECKON_S = 0.25
 
 # Looking a member up in its enum costs 0.2 us on Python 3.11.
@@ -35,8 +35,7 @@ class Order:
         bands: As they are now, by rank.
         kept: Free slots that are kept for the bands that reserved them.
         capped: Whether the reserves were cut so that one slot stays shared.
-        opened: When some band could not start a ticket the last time, on the caller's clock.
-        virtual: Virtual time between bands: where a band that comes back starts.
+        freed: When a slot became free after some band had had none, on the caller's clock.
     """
 
     def __init__(self, bands: Sequence[Band], slots: int) -> None:
@@ -45,8 +44,9 @@ class Order:
         self._shared = [state for state in self.bands if not state.rule.preempts]
         self._owed = [(state, state.share) for state in self.bands if state.share is not None]
         self._reckoned = -inf
-        self.virtual = 0.0
-        self.opened = -inf
+        self._slack = 0.0
+        self._virtual = 0.0
+        self.freed = -inf
         self.kept = 0
         self.capped = False
         self.resize(slots)
@@ -73,20 +73,33 @@ class Order:
         self.kept = kept
 
     def reckon(self, now: float) -> None:
-        """Let the rates of minimum shares follow the service times, now and then."""
-        if self._owed and not self._reckoned <= now < self._reckoned + RECKON_S:
+        """Follow the service times, now and then."""
+        if not self._reckoned <= now < self._reckoned + RECKON_S:
             self._reckoned = now
             self._reckon()
 
     def _reckon(self) -> None:
+        self._slack = max((s.expected / s.rule.weight for s in self._shared), default=0.0)
         blocking = max(state.longest.value for state in self.bands)
+        lengths = {state.name: state.longest.value or state.expected for state, _ in self._owed}
         for state, share in self._owed:
-            share.reckon(self._slots, state.longest.value or state.expected, blocking)
+            # Other bands may be due before it, each with one task.
+            others = sum(lengths.values()) - lengths[state.name]
+            share.reckon(self._slots, lengths[state.name], blocking + others)
+
+    @property
+    def returning(self) -> float:
+        """Virtual time at which a band starts that had nothing waiting.
+
+        What it did not ask for while it was idle is not owed to it. But a message on its way looks
+        like that too, and meanwhile one task of another band may have started.
+        """
+        return self._virtual - self._slack
 
     def listen(self, bands: Iterable[str], now: float) -> None:
         """Take note which bands' messages come when asked for."""
         asked = frozenset(bands)
-        self.opened = now
+        self.freed = now
         for state in self.bands:
             state.is_asked = state.name in asked
             state.opened = now
@@ -99,7 +112,7 @@ class Order:
             running_parts: For the look-ahead, before it ended.
             now: On the caller's clock.
         """
-        self.opened = now
+        self.freed = now
         for state in self.bands:
             if spare + state.unfilled <= 0 and not state.look_ahead(0, running_parts):
                 state.opened = now
@@ -145,19 +158,16 @@ class Order:
             if state.tag > least:
                 # It is not its turn by weight. What it gets so counts against it for a span's
                 # worth of slot time, not for ever.
-                state.tag = min(state.tag, self.virtual + SHARE_SPAN_S * self._slots)
+                state.tag = min(state.tag, self._virtual + SHARE_SPAN_S * self._slots)
                 return
         # Without what was charged in advance: were an expectation too long, a band that comes
         # next would be put far behind.
         served = state.tag - state.unserved
-        if served > self.virtual:  # noqa: PLR1730 - hot path
-            self.virtual = served
+        if served > self._virtual:  # noqa: PLR1730 - hot path
+            self._virtual = served
 
     def gather(self, chosen: BandState, patience: float, spare: int, now: float) -> float:
         """Tell until when messages of bands that go before `chosen` may still arrive.
-
-        Windows are closed while no slot is free, so that right after one became free nothing may
-        be held but what arrived first. Deciding at once would make it a race.
 
         Args:
             chosen: Of those that hold something.
@@ -173,7 +183,7 @@ class Order:
             if (
                 state.is_asked
                 and not state.queue.length
-                and now < state.opened + patience
+                and state.opened <= now < state.opened + patience
                 and spare + state.unfilled > 0
                 and self._goes_before(state, chosen, now)
             ):
@@ -187,5 +197,5 @@ class Order:
             return not chosen.rule.preempts or state.rule.rank < chosen.rule.rank
         if chosen.rule.preempts:
             return False
-        tag = max(state.tag, self.virtual)
+        tag = max(state.tag, self.returning)
         return (tag, state.rule.rank) < (chosen.tag, chosen.rule.rank)

@@ -6,9 +6,9 @@ ran. Pure: times come in as arguments. Used by the dispatcher alone.
 
 from __future__ import annotations
 
-#: Guess for what never ran, seconds. On the long side on purpose: an unknown task then gets no
-#: look-ahead, which costs one broker round trip, where the contrary would hoard messages that
-#: another worker could start. Charges by it are corrected when the first one ends.
+#: Guess for what never ran, seconds. Fair shares are charged by it until the first one ends, so
+#: it is on the long side: a tenant whose first tasks turn out long must not have taken every slot
+#: by then. The look-ahead does not count what is only guessed.
 UNKNOWN_S = 1.0
 
 #: Share of the newest observation in the average. 0.2 follows a changed task within some ten

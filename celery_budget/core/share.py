@@ -13,9 +13,14 @@ from celery_budget.core.service import UNKNOWN_S
 #: share is starved in the eyes of whoever waits for its tasks.
 SHARE_SPAN_S = 30.0
 
-#: Longest service time for which the share holds in every span, as part of the span. Longer
-#: tasks get their share on average: to promise more would mean to serve them far above it.
+#: Longest service time, and longest time until a slot comes free, for which the share holds in
+#: every span, as part of the span. With longer ones the share holds on average: to promise more
+#: would mean to serve the band far above it.
 LONGEST_PART = 0.25
+
+#: What a lost race costs, seconds: before tasks shorter than this no full `GATHER_S` is waited, so
+#: that one of them may start although a message of the band is on its way.
+RACE_S = 0.25
 
 
 class MinShare:
@@ -26,7 +31,7 @@ class MinShare:
         rate: Slot-seconds it is owed in addition each second.
     """
 
-    __slots__ = ("_accrued", "_floor", "_length", "_most", "_share", "credit", "rate")
+    __slots__ = ("_accrued", "_length", "_most", "_share", "_spared", "credit", "rate")
 
     def __init__(self, share: float, slots: int) -> None:
         self._share = share
@@ -41,11 +46,11 @@ class MinShare:
         Args:
             slots: Of the worker.
             length_s: L: the longest recent service time of the band.
-            blocking_s: J: the longest recent service time of any band.
+            blocking_s: J: longest time until a slot comes free for it; at least `length_s`.
         """
         span = SHARE_SPAN_S
         length = min(length_s, span * LONGEST_PART)
-        blocking = min(max(length_s, blocking_s), span * LONGEST_PART)
+        blocking = min(max(blocking_s, length_s) + RACE_S, span * LONGEST_PART)
         promised = self._share * slots * span
         rate = (promised + length) / (span - blocking + length)
         if rate > 1.0:
@@ -53,8 +58,8 @@ class MinShare:
             # either end of the span.
             rate = max(1.0, (promised + length) / (span - blocking - length))
         self.rate = min(rate, float(slots))
-        self._length = length
-        self._floor = -length * max(0.0, 1.0 - self.rate) if self.rate <= 1.0 else -length
+        self._length = length_s
+        self._spared = 1.0 - self.rate if self.rate < 1.0 else 1.0
         # What can be owed at once: no slot came free for J, while it already had all but one
         # of the slots it needs. An idle band comes back with that and no more.
         self._most = self.rate * blocking + int(self.rate) * length
@@ -72,23 +77,27 @@ class MinShare:
         """Tell for how long it has been due."""
         return self.credit / self.rate
 
-    def pay(self, *, is_due: bool) -> float:
-        """Pay for a start in advance; give back the amount, to be settled at the end.
+    def pay(self) -> float:
+        """Pay in advance for a start that is due; give back the amount, to be settled at the end.
 
         The longest task is paid for, not the expected one: several that turn out long at once
         would otherwise take so much that the band waits for longer than a span.
-
-        Args:
-            is_due: Whether the band goes first by its minimum share. What it got by other
-                rights is paid as far as that leaves the next span's share alone.
         """
-        paid = self._length if is_due else max(0.0, min(self._length, self.credit - self._floor))
-        self.credit -= paid
-        return paid
+        self.credit -= self._length
+        return self._length
 
     def settle(self, paid: float, served_s: float) -> None:
-        """Replace what was paid in advance by what was served."""
+        """Replace what was paid in advance by what was served.
+
+        Args:
+            paid: 0.0 for a ticket that started by other rights. Then it counts only as far as it
+                leaves the next span's share alone: what a band got never starves it later.
+            served_s: Actual service time, seconds.
+        """
         credit = self.credit + paid - served_s
         if served_s > paid:
-            credit = max(credit, min(self.credit, self._floor))
+            length = max(self._length, served_s)
+            if not paid:
+                length = min(length, SHARE_SPAN_S * LONGEST_PART)
+            credit = max(credit, min(self.credit, -length * self._spared))
         self.credit = credit

@@ -16,6 +16,7 @@ from celery.utils.log import get_logger
 from celery.worker.consumer.tasks import Tasks
 from celery.worker.loops import synloop
 from celery.worker.state import maybe_shutdown
+from kombu.common import ignore_errors
 
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.worker import seams
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from celery.worker.consumer import Consumer
 
     from celery_budget.policy.model import Policy
-    from celery_budget.worker.intake import Held
     from celery_budget.worker.window import Demand
 
 logger = get_logger(__name__)
@@ -136,7 +136,7 @@ class BandStep(StartStopStep):
         self._pipe: WakePipe | None = None
         self._told_fallback = False
         self._ticks: Any = None
-        self._stranded: list[Held] = []
+        self._lost: list[Any] = []
         self.moves = Moves.restore(seams.persistence(c))
         seams.on_mingle(c, lambda moves: self.moves.merge((str(i), int(n)) for i, n in moves))
         pool = c.pool
@@ -156,7 +156,7 @@ class BandStep(StartStopStep):
     def start(self, c: Consumer) -> None:
         """Move the bands' queues to channels of their own and hand the loop our consumer."""
         self._attach(c)
-        self._return_stranded(c)
+        self._reclaim(c)
         make = windows(
             c.connection.transport.driver_type,
             self._demand(c),
@@ -204,16 +204,12 @@ class BandStep(StartStopStep):
         self._pipe.register()
         self.pump.attach(self._pipe.wake, c.timer.call_after)
 
-    def _return_stranded(self, c: Consumer) -> None:
-        """Give back what was held when the connection broke.
-
-        Over Redis it would wait for the visibility time-out otherwise, an hour by default.
-        """
-        stranded = self._stranded
-        if stranded:
-            give_back(stranded, c.connection.default_channel)
-            self._stranded = []
-            logger.info("%d unstarted tasks are with the broker again.", len(stranded))
+    def _reclaim(self, c: Consumer) -> None:
+        """Give back what the worker had and did not run when the connection broke."""
+        lost, self._lost = self._lost, []
+        count = seams.reclaim(lost, c.connection.default_channel)
+        if count:
+            logger.info("%d messages of the lost connection are with the broker again.", count)
 
     def _demand(self, c: Consumer) -> Demand:
         """Choose what windows ask; most workers need nothing beside the dispatcher."""
@@ -241,18 +237,26 @@ class BandStep(StartStopStep):
         if self._ticks is not None:
             self._ticks.cancel()
             self._ticks = None
+        if c.connection is not None and c.task_consumer is not None:
+            # First, or RabbitMQ sends what is given back here again.
+            ignore_errors(c, c.task_consumer.cancel)
         held = self.pump.close()
         if c.connection is None:
-            self._stranded += held
+            self._lose()
         elif held:
             try:
                 give_back(held)
             except c.connection_errors + c.channel_errors as error:
-                self._stranded += held
+                self._lose()
                 logger.warning("%d unstarted tasks could not be given back: %r.", len(held), error)
             else:
                 logger.info("%d unstarted tasks given back to the broker.", len(held))
         self.moves.store(seams.persistence(c))
+
+    def _lose(self) -> None:
+        """Remember the channels of a broken connection until there is another one."""
+        if self.pump.channels is not None:
+            self._lost += self.pump.channels.channels
 
     def shutdown(self, _c: Consumer) -> None:
         """End for good."""

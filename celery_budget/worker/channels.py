@@ -106,6 +106,11 @@ class Channels:
         return [*self._stock.queues, *owned]
 
     @property
+    def channels(self) -> list[Any]:
+        """All channels it consumes on: Celery's own, then the bands'."""
+        return [self._stock.channel, *(band.consumer.channel for band in self._bands.values())]
+
+    @property
     def on_message(self) -> Callable[[Message], object] | None:
         """What Celery calls with each message; set by its event loop."""
         return self._on_message

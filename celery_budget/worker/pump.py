@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from threading import RLock
 from time import monotonic, time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 from celery.utils.log import get_logger
 
@@ -266,17 +266,19 @@ class Pump:
         """Start work again, after a reconnect."""
         with self._lock:
             self.is_open = True
+            if self.pool.discards:
+                # Of a task that no child had taken yet when the connection broke, no end is told.
+                for held in [held for held in self._running if not seams.is_accepted(held.request)]:
+                    self._settle(held, ran=False)
             self.settle_over()
 
 
-def give_back(tickets: list[Held], channel: Any = None) -> None:
+def give_back(tickets: list[Held]) -> None:
     """Return unstarted messages to the front of their queues, in the order in which they came.
 
     Args:
-        tickets: Not started and not acknowledged.
-        channel: Of a new connection, where that of the messages was lost; RabbitMQ has
-            returned them by itself then, and only those of Redis are.
+        tickets: Not started and not acknowledged; of a connection that lives.
     """
-    seams.return_to_front([held.request.message for held in tickets], channel)
+    seams.return_to_front([held.request.message for held in tickets])
     for held in tickets:
         held.request.acknowledged = True

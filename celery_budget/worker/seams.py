@@ -104,6 +104,14 @@ def fetched(task_id: str) -> tuple[Any, bool] | None:
     return None if request is None else (request, request in state.active_requests)
 
 
+def is_accepted(request: Any) -> bool:
+    """Tell whether the pool has said that a request runs and not yet that it has ended.
+
+    Relies on `celery.worker.state.active_requests`.
+    """
+    return request in state.active_requests
+
+
 def on_mingle(consumer: Any, learn: Callable[[list[Any]], object]) -> None:
     """Let a worker that starts learn, before it takes a message, what the others tell it.
 
@@ -182,35 +190,63 @@ def send_cancel(consumer: Any, tags: Iterable[str]) -> None:
     consumer._active_tags.clear()
 
 
-def return_to_front(messages: list[Any], channel: Any = None) -> None:
+def return_to_front(messages: list[Any]) -> None:
     """Give messages back to the front of their queues, the first of them first again.
 
     kombu's own requeue over Redis takes two transactions of several round trips a message: 1,000
     held messages would outlast the patience of whoever stops the worker. Redis messages go
     back in one transaction instead, with kombu's own keys and format; others by `requeue`.
-    Relies on the Redis `Channel`: `unacked_key`, `unacked_index_key`, `_do_restore_message`,
-    `conn_or_acquire`, and on `Message._state`.
+    Relies on the Redis `Channel.ack_emulation`, on `QoS._quick_ack` and on `Message._state`.
 
     Args:
         messages: In order of arrival.
-        channel: To be used in place of theirs, which were lost with their connection. An AMQP
-            broker has returned its messages by itself then; claims in Redis outlive it.
     """
     claimed: dict[Any, list[Any]] = {}
     for message in messages:
         if getattr(message.channel, "unacked_key", None) and message.channel.ack_emulation:
-            claimed.setdefault(channel or message.channel, []).append(message)
-    for through, batch in claimed.items():
-        _restore(through, batch)
-    if channel is None:
-        # A quorum queue has them again in the order of their return, a classic one in its own.
-        for message in messages:
-            if not message.acknowledged:
-                message.requeue()
+            claimed.setdefault(message.channel, []).append(message)
+    for channel, batch in claimed.items():
+        _restore(channel, [message.delivery_tag for message in batch])
+        for message in batch:
+            channel.qos._quick_ack(message.delivery_tag)
+            message._state = "REQUEUED"
+    # A quorum queue has them again in the order of their return, a classic one in its own.
+    for message in messages:
+        if not message.acknowledged:
+            message.requeue()
 
 
-def _restore(channel: Any, batch: list[Any]) -> None:
-    tags = [message.delivery_tag for message in batch]
+def reclaim(lost: Iterable[Any], channel: Any) -> int:
+    """Give back what channels of a lost connection still claim; tell how many messages.
+
+    An AMQP broker has returned its messages by itself. Claims in Redis outlive the connection,
+    by an hour unless the user says otherwise; kombu gives them back as it closes the channels,
+    and stops at the first one whose socket is broken while it waits for an answer.
+    Relies on the Redis `Channel._qos`, `QoS._flush` and `QoS._delivered`.
+
+    Args:
+        lost: In order of rank.
+        channel: On the new connection.
+    """
+    count = 0
+    for old in lost:
+        if getattr(old, "unacked_key", None) and old.ack_emulation and old._qos is not None:
+            old._qos._flush()
+            tags = list(old._qos._delivered)
+            _restore(channel, tags)
+            old._qos._delivered.clear()
+            count += len(tags)
+    return count
+
+
+def _restore(channel: Any, tags: list[str]) -> None:
+    """Put claimed messages back into their lists, the first of them first again.
+
+    Relies on the Redis `Channel`: `unacked_key`, `unacked_index_key`, `conn_or_acquire` and
+    `_do_restore_message`.
+    """
+    if not tags:
+        return
     with channel.conn_or_acquire() as client:
         # What another worker has taken over meanwhile (visibility time-out) is no longer ours.
         with client.pipeline(transaction=False) as pipe:
@@ -226,9 +262,6 @@ def _restore(channel: Any, batch: list[Any]) -> None:
                     pipe.hdel(channel.unacked_key, tag)
                     pipe.zrem(channel.unacked_index_key, tag)
             pipe.execute()
-    for message in batch:
-        message.channel.qos._quick_ack(message.delivery_tag)
-        message._state = "REQUEUED"
 
 
 def redis_client(channel: Any) -> Any:

@@ -31,6 +31,8 @@ class SlotPool:
         self._watch = _watcher(pool)
         #: Whether a submission runs the task to its end before it returns.
         self.runs_inline = self._watch is _watch_return
+        #: Whether the consumer's `flush`, after a connection loss, drops what no child has taken.
+        self.discards = self._watch is _watch_callbacks
         #: Whether tasks end in threads of their own.
         self.is_threaded = self._watch is _watch_future
 

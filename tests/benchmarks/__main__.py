@@ -16,6 +16,7 @@ import click
 from rich.console import Console
 
 from celery_budget.embedded import RabbitServer, RedisServer
+from tests.benchmarks.decision_time import measure_decisions
 from tests.benchmarks.memory import compare_memory
 from tests.benchmarks.overload import compare_overload
 from tests.benchmarks.report import Report, document, tabulate
@@ -43,13 +44,17 @@ def main(name: str, broker: BrokerName | None, file: Path | None, pairs: int | N
     brokers: tuple[BrokerName, ...] = (broker,) if broker else get_args(BrokerName)
     reports = []
     machine = _machine()
+    if name in ("decision", "all"):
+        console.log("decision")
+        reports.append(measure_decisions())
+        console.print(tabulate(reports[-1]))
     with ExitStack() as servers:
         urls: dict[BrokerName, str] = {}
-        for each in brokers:
+        for each in brokers if name in (*_BENCHMARKS, "all") else ():
             server = RedisServer() if each == "redis" else RabbitServer()
             servers.enter_context(server)
             urls[each] = server.url
-            machine[each] = server.origin
+            machine[f"{each} server"] = server.origin
         for benchmark, (compare, rounds) in _BENCHMARKS.items():
             if name in (benchmark, "all"):
                 report = compare(urls, pairs or rounds, console.log)

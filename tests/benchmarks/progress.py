@@ -23,8 +23,11 @@ class _Cell(threading.local):
 
     def __init__(self, directory: Path) -> None:
         path = directory / f"{os.getpid()}-{threading.get_ident()}.cell"
-        with path.open("w+b") as file:
+        # Counts that are there stay: a thread may get the identity of one that has ended, and
+        # threads that run their first bodies at once may make a marker each.
+        with path.open("ab") as file:
             file.truncate(_LAYOUT.size)
+        with path.open("r+b") as file:
             self.numbers = memoryview(mmap.mmap(file.fileno(), _LAYOUT.size)).cast("d")
 
 

@@ -32,9 +32,7 @@ def shop(fleet: Fleet) -> ModuleType:
     return fleet.sender()
 
 
-def fill(
-    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, gate: Path, **options: Any
-) -> None:
+def fill(fleet: Fleet, shop: ModuleType, wait_for: WaitFor, gate: Path, **options: Any) -> None:
     """Keep every slot busy until the gate opens."""
     for number in range(SLOTS):
         shop.wait.apply_async((str(gate), str(gate), number), **options)
@@ -92,9 +90,7 @@ def test_the_broker_keeps_what_cannot_start(
     fill(fleet, shop, wait_for, gate)
     for number in range(20):
         shop.note.apply_async((key, number), band="optional")
-    wait_for(
-        lambda: fleet.length(shop.app, "optional") >= 20 - 2 * SLOTS, what="a queue in the broker"
-    )
+    wait_for(lambda: fleet.length("optional") >= 20 - 2 * SLOTS, what="a queue in the broker")
     held = inspect(shop)["bands"]["optional"]["held"]
     gate.touch()
     wait_for(lambda: fleet.journal.count("ran", key=key) == 20, what="the rest")

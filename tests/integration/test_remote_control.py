@@ -33,9 +33,7 @@ def ask(shop: ModuleType, command: str, *args: Any) -> Any:
 
 def tell(shop: ModuleType, command: str, *args: Any, **options: Any) -> Any:
     """Give the one worker's answer to a control command."""
-    answers = getattr(shop.app.control, command)(
-        *args, reply=True, timeout=5, limit=1, **options
-    )
+    answers = getattr(shop.app.control, command)(*args, reply=True, timeout=5, limit=1, **options)
     (answer,) = answers[0].values()
     return answer
 
@@ -143,9 +141,7 @@ def test_a_receiver_sees_a_task_s_life_in_order(
     """Flower builds its whole picture from these events."""
     with events(shop) as seen:
         task_id = shop.note.delay(key).id
-        wait_for(
-            lambda: ("task-succeeded", task_id) in seen, what="the event of the end"
-        )
+        wait_for(lambda: ("task-succeeded", task_id) in seen, what="the event of the end")
 
     assert ["task-received", "task-started", "task-succeeded"] == [
         kind for kind, uuid in seen if uuid == task_id

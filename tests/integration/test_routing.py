@@ -100,7 +100,7 @@ def test_a_declared_priority_queue_keeps_its_arguments(fleet: Fleet, wait_for: W
 def test_without_missing_queues_the_policy_names_the_only_ones(
     fleet: Fleet, wait_for: WaitFor
 ) -> None:
-    """`task_create_missing_queues = False` guards against typing mistakes; the policy's are none."""
+    """`task_create_missing_queues = False` guards against typing mistakes, not the policy."""
     setup = {"settings": {"task_create_missing_queues": False}}
     worker = fleet.start(**setup)
     shop = fleet.sender(**setup)
@@ -143,7 +143,8 @@ def test_a_routed_queue_of_no_band_is_served_beside_the_bands(
     fleet: Fleet, wait_for: WaitFor
 ) -> None:
     """Queues that the policy does not mention stay with Celery's own consumer."""
-    policy = {**POLICY, "bands": {name: POLICY["bands"][name] for name in ("critical", "important")}}
+    bands = {name: POLICY["bands"][name] for name in ("critical", "important")}
+    policy = {**POLICY, "bands": bands}
     setup = {"policy": policy, "queues": [{"name": "optional"}, {"name": "celery"}]}
     worker = fleet.start(**setup)
     shop = fleet.sender(**setup)

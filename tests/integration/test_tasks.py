@@ -30,9 +30,7 @@ def fill(fleet: Fleet, shop: ModuleType, wait_for: WaitFor, gate: Any, slots: in
     """Keep every slot busy until the gate opens."""
     for number in range(slots):
         shop.wait.delay(f"fill {gate}", str(gate), number)
-    wait_for(
-        lambda: fleet.journal.count("started", key=f"fill {gate}") == slots, what="full slots"
-    )
+    wait_for(lambda: fleet.journal.count("started", key=f"fill {gate}") == slots, what="full slots")
 
 
 def wait_until_held(shop: ModuleType, wait_for: WaitFor, task_id: str) -> None:
@@ -101,9 +99,7 @@ def test_a_task_that_expires_while_it_is_held_does_not_run(
     assert 0 == fleet.journal.count("ran", key=key)
 
 
-def test_a_rate_limit_holds(
-    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str
-) -> None:
+def test_a_rate_limit_holds(fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str) -> None:
     """Rate-limited tasks wait in Celery's own buckets before they reach a band."""
     for number in range(5):
         shop.limited.delay(key, number)

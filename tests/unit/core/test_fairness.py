@@ -107,7 +107,7 @@ def test_coming_back_in_small_batches_gains_nothing_in_the_long_run() -> None:
     queue = FairQueue()
     for _ in range(2_000):
         push(queue, ticket("band", tenant="backlog"))
-    order = []
+    order: list[str] = []
     for _ in range(1_000):
         if not any(held == "clever" for held in order[-3:]):
             for _ in range(3):
