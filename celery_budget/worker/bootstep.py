@@ -219,7 +219,7 @@ class BandStep(StartStopStep):
             demand = GrowingDemand(self.pump.dispatcher, most_slots)
         limit = c.app.conf.worker_eta_task_limit
         if limit:
-            demand = LimitedDemand(demand, lambda: c.qos.value >= limit)
+            demand = LimitedDemand(demand, lambda: seams.parked(c) >= limit)
         return demand
 
     def _tell_fallback(self, c: Consumer) -> None:

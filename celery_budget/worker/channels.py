@@ -126,7 +126,7 @@ class Channels:
         if self._on_message is None:
             return
         band.on_message = self._on_message
-        band.consumer.on_message = band.deliver if band.window.counts else self._on_message
+        band.consumer.on_message = band.deliver
 
     def source(self, message: Message) -> BandChannel | None:
         """Find the band channel through which a message came."""

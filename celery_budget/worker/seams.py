@@ -81,6 +81,15 @@ def scheduled(consumer: Any) -> list[Any]:
     ]
 
 
+def parked(consumer: Any) -> int:
+    """Count the requests that wait for their ETA.
+
+    Relies on `celery.worker.state.scheduled_requests` of Celery 5.7; 5.6 has only the timer.
+    """
+    known = getattr(state, "scheduled_requests", None)
+    return len(scheduled(consumer)) if known is None else len(known)
+
+
 def rate_limited(consumer: Any) -> list[Any]:
     """List the requests that wait for their task's rate limit.
 
@@ -152,13 +161,8 @@ def gate(channel: Any, room: Callable[[], int]) -> None:
     Relies on the poller asking `channel.qos.can_consume()` before each fetch and each read, the
     same handle that Celery's `worker_disable_prefetch` uses, and on `Channel._in_poll`.
     """
-    channel.qos.can_consume = lambda: room() > 0 or bool(channel._in_poll)
+    channel.qos.can_consume = lambda: bool(channel._in_poll) or room() > 0
     channel.qos.can_consume_max_estimate = room
-
-
-def is_gated(channel: Any) -> bool:
-    """Tell whether a virtual channel was given to `gate`."""
-    return "can_consume" in vars(channel.qos)
 
 
 def send_prefetch(channel: Any, count: int) -> None:

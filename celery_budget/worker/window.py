@@ -64,9 +64,6 @@ class Demand(Protocol):
 class Window(Protocol):
     """What a band channel asks of the window over its consumer."""
 
-    #: Whether it must be told of each message.
-    counts: bool
-
     def open(self) -> None:
         """Start consuming."""
         ...
@@ -107,8 +104,6 @@ class PollWindow:
     can arrive.
     """
 
-    counts = False
-
     def __init__(self, band: str, consumer: Consumer, demand: Demand, _turn: Turn) -> None:
         self._band = band
         self._consumer = consumer
@@ -138,7 +133,11 @@ class PollWindow:
     def arrived(self, message: Message) -> None:
         """Nothing to count: messages are asked for one at a time."""
 
-    passed = taken = kept = released = arrived
+    taken = kept = released = arrived
+
+    def passed(self, _message: Message) -> None:
+        """Ask again: a message that parks for its ETA is told by nobody else."""
+        self._is_stale = True
 
 
 class Epoch:
@@ -168,8 +167,6 @@ class AmqpWindow:
     While tasks are short the window stays open: the prefetch count then holds the look-ahead,
     and acknowledgements make room by themselves.
     """
-
-    counts = True
 
     def __init__(self, band: str, consumer: Consumer, demand: Demand, turn: Turn) -> None:
         self._band = band

@@ -69,8 +69,6 @@ class DispatcherMachine(RuleBasedStateMachine):
         self.runs: dict[Ticket, float] = {}
         self.arrivals = 0
         self.listens = listens
-        self.log: list[tuple[object, ...]] = []
-        self.answers: list[object] = []
         self.dispatcher = Dispatcher(self.bands, slots, seed=7)
         if listens:
             self.dispatcher.listen(BANDS, self.now)

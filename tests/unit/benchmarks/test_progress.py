@@ -28,6 +28,8 @@ def test_cells_of_all_threads_add_up(tmp_path):
             pool.submit(run_bodies)
     progress = read_progress(tmp_path)
 
+    # One of each thread, and the empty one of the thread that made the marker.
+    assert 5 == len(list(tmp_path.glob("*.cell")))
     assert 4_000 == progress.count
     assert 0 < progress.first < progress.last
 
