@@ -12,13 +12,13 @@ app = Celery("stock")
 app.conf.broker_connection_retry_on_startup = True
 
 
-@app.task
+@app.task(shared=False)
 def note(text: str) -> None:
     """Record that it ran."""
     record("noted", text=text)
 
 
-@app.task
+@app.task(shared=False)
 def hold(seconds: float) -> None:
     """Keep a slot busy."""
     record("started")
