@@ -69,7 +69,11 @@ class RabbitNode:
     def _evaluate(self, expression: str) -> None:
         """Run Erlang in the node; `rabbitmqctl` would take a second each time."""
         done = subprocess.run(  # noqa: S603 - names and ports of our own
-            ["erl_call", "-sname", f"{self.name}@localhost", "-c", self.cookie, "-e"],  # noqa: S607
+            [
+                *("erl_call", "-sname", f"{self.name}@localhost", "-c", self.cookie, "-e"),
+                # Of two callers of one name at one time the node refuses one.
+                *("-h", f"caller-{secrets.token_hex(4)}"),
+            ],
             input=f"{expression}\n",
             env={**os.environ, "ERL_EPMD_PORT": str(self.epmd_port)},
             stdout=subprocess.PIPE,
