@@ -84,7 +84,7 @@ class Fleet:
             journal=self.journal.path,
             pool=pool,
             concurrency=concurrency,
-            env=self._environment(shop),
+            env={**self._environment(shop), "SHOP_RESULTS": self.results},
         )
         self.workers.append(worker)
         worker.wait_until_ready()
@@ -104,10 +104,14 @@ class Fleet:
 
     def _environment(self, shop: dict[str, Any]) -> dict[str, str]:
         shop = {**shop, "settings": {**self.settings, **shop.get("settings", {})}}
-        return {"SHOP": json.dumps(shop), "SHOP_RESULTS": self.results}
+        return {"SHOP": json.dumps(shop)}
 
     def sender(self, **shop: object) -> ModuleType:
-        """Execute the shop app anew in this process, as somebody who publishes to the fleet."""
+        """Execute the shop app anew in this process, as somebody who publishes to the fleet.
+
+        It has no result backend: results that wait keep subscriptions open until they are garbage,
+        which may be after the server's end. `outcome` reads what the workers stored.
+        """
         file = ROOT.joinpath(*SHOP.split(".")).with_suffix(".py")
         spec = importlib.util.spec_from_file_location(SHOP, file)
         assert spec is not None
@@ -115,18 +119,12 @@ class Fleet:
         module = importlib.util.module_from_spec(spec)
         with environment(self._environment(shop) | {JOURNAL_VARIABLE: str(self.journal.path)}):
             spec.loader.exec_module(module)
-            # The environment is read once, when the settings are first needed.
-            assert module.app.conf.result_backend == self.results
         module.app.conf.broker_url = self.broker.url
         self._apps.append(module.app)
         return module
 
     def outcome(self, task_id: str) -> tuple[str, Any]:
-        """Wait for the end of a task and give its state and its result or exception's name.
-
-        Reads the backend's record; an `AsyncResult` that waited keeps a subscription open until
-        it is garbage, which may be after the server's end.
-        """
+        """Wait for the end of a task and give its state and its result or exception's name."""
         give_up = time.monotonic() + 20
         with redis.Redis.from_url(self.results) as client:
             while not (record := client.get(f"celery-task-meta-{task_id}")):

@@ -210,6 +210,12 @@ def spawn(self: Task, key: str, how: str, options: dict[str, object] | None = No
             chain(signature, note.si(key, 1)).apply_async()
         case "chord":
             chord([signature, signature])(total.s(key=key))
+        case "chord of bands":
+            header = [note.s(key, number).set(band="optional") for number in range(3)]
+            chord(header)(total.s(key=key).set(band="critical"))
+        case "failing chord":
+            result = chord([signature, fail.s(key)])(total.s(key=key))
+            record("chord", key=key, id=result.id)
         case "link":
             note.apply_async((key,), link=told.s(key=key), **options)
         case "link_error":
