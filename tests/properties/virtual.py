@@ -14,6 +14,8 @@ from itertools import accumulate, count
 from math import inf
 from random import Random
 
+from hypothesis import settings
+
 from celery_budget.core.decisions import Expire, Reason, Wait
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.ticket import Ticket
@@ -234,3 +236,27 @@ class Served:
         begins |= {time for time in self.times if begin <= time <= end - span}
         begins |= {time - span for time in self.times if begin <= time - span <= end - span}
         return min(self.between(time, time + span) for time in begins)
+
+
+Length = Callable[[], float]
+
+
+def repeatable(examples: int) -> settings:
+    """Try so many examples, the same ones in each run."""
+    return settings(max_examples=examples, derandomize=True, deadline=None, database=None)
+
+
+def lengths(rng: Random, longest_s: float, kind: str) -> Length:
+    """Draw service times up to a bound: evenly, mostly short, or one of two."""
+    if kind == "even":
+        return lambda: rng.uniform(0.02 * longest_s, longest_s)
+    if kind == "short":
+        return lambda: min(longest_s, max(0.02 * longest_s, rng.expovariate(4 / longest_s)))
+    return lambda: longest_s if rng.random() < 0.4 else 0.05 * longest_s
+
+
+def fill(
+    worker: VirtualWorker, band: str, length: Length, held: int | None, tenant: str = ""
+) -> None:
+    """Give a band a backlog that never ends."""
+    worker.keep_full(band, lambda: job(band, length(), now=worker.now, tenant=tenant), held=held)
