@@ -12,7 +12,7 @@ from math import inf
 
 from celery_budget.core.bands import BandState
 from celery_budget.core.decisions import Reason
-from celery_budget.core.lookahead import most_ahead
+from celery_budget.core.lookahead import PARTS, most_ahead
 from celery_budget.core.share import SHARE_SPAN_S
 from celery_budget.policy.model import Band
 
@@ -114,7 +114,8 @@ class Order:
         """
         self.freed = now
         for state in self.bands:
-            if spare + state.unfilled <= 0 and not state.look_ahead(0, running_parts):
+            # state.look_ahead(0, running_parts) is repeated here: this is done at each end.
+            if running_parts + state.rounding < PARTS and spare + state.unfilled <= 0:
                 state.opened = now
 
     def choose(self, spare: int, now: float) -> tuple[BandState | None, Reason]:

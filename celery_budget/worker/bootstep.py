@@ -27,7 +27,6 @@ from celery_budget.worker.intake import Intake
 from celery_budget.worker.moves import Moves
 from celery_budget.worker.pump import Pump, give_back
 from celery_budget.worker.slots import SlotPool
-from celery_budget.worker.window import Turn
 
 if TYPE_CHECKING:
     from celery.worker.consumer import Consumer
@@ -157,11 +156,7 @@ class BandStep(StartStopStep):
         """Move the bands' queues to channels of their own and hand the loop our consumer."""
         self._attach(c)
         self._reclaim(c)
-        make = windows(
-            c.connection.transport.driver_type,
-            self._demand(c),
-            Turn(c.call_soon),
-        )
+        make = windows(c.connection.transport.driver_type, self._demand(c))
         if make is None:
             self._tell_fallback(c)
             self.pump.channels = None
@@ -171,6 +166,7 @@ class BandStep(StartStopStep):
                 owner=self.policy.owner,
                 channel=c.connection.channel,
                 window=make,
+                later=c.call_soon if c.hub is None else None,
             )
             self.pump.dispatcher.listen(self.pump.channels.bands, time())
         self.pump.open()

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from kombu import Consumer, Queue
 
-from celery_budget.worker.window import AmqpWindow, Demand, PollWindow, Turn, Window
+from celery_budget.worker.window import AmqpWindow, Demand, PollWindow, Window
 
 if TYPE_CHECKING:
     from kombu.message import Message
@@ -31,7 +31,11 @@ class BandChannel:
         queue: A queue of the band, to settle Terms of messages without a stamp.
     """
 
-    def __init__(self, band: str, consumer: Consumer, window: Window) -> None:
+    def __init__(
+        self, band: str, consumer: Consumer, window: Window, changed: Callable[[], None]
+    ) -> None:
+        self._changed = changed
+        self._is_taken = False
         self.band = band
         self.queue = consumer.queues[0].name
         self.consumer = consumer
@@ -39,14 +43,17 @@ class BandChannel:
 
     def deliver(self, message: Message) -> None:
         """Take one message from the broker and pass it on to Celery's strategy."""
-        self.window.arrived(message)
+        self._is_taken = False
         self.on_message(message)
-        self.window.passed(message)
+        if not self._is_taken and not message.acknowledged:
+            self.window.parked(message)
+            self._changed()
 
     on_message: Callable[[Message], object]
 
     def taken(self, held: Held) -> None:
         """A message of this channel reached the choke point."""
+        self._is_taken = True
         self.window.taken(held.request.message)
 
     def started(self, held: Held) -> None:
@@ -77,11 +84,14 @@ class Channels:
         owner: Callable[[str], str | None],
         channel: Callable[[], Any],
         window: Callable[[str, Consumer], Window],
+        later: Callable[[Callable[[], None]], object] | None,
     ) -> None:
         self._stock = stock
         self._owner = owner
         self._channel = channel
         self._window = window
+        self._later = later
+        self._is_due = False
         self._bands: dict[str, BandChannel] = {}
         self._by_channel: dict[Any, BandChannel] = {}
         self._on_message: Callable[[Message], object] | None = None
@@ -164,7 +174,7 @@ class Channels:
             auto_declare=False,
             tag_prefix=f"{band}-",
         )
-        made = BandChannel(band, consumer, self._window(band, consumer))
+        made = BandChannel(band, consumer, self._window(band, consumer), self.changed)
         self._bands[band] = made
         self._by_channel[consumer.channel] = made
         self._pass_on(made)
@@ -187,11 +197,26 @@ class Channels:
         if band.consumer.queues:
             band.window.open()
 
+    def filled(self, source: BandChannel | None) -> None:
+        """Let one window follow the demand: a ticket came through it and found no free slot."""
+        if source is None or self._later is not None:
+            self.changed()
+        elif self._is_consuming:
+            source.window.adjust()
+
     def changed(self) -> None:
-        """Windows may have changed: a ticket came, started or ended."""
+        """Let all windows follow the demand: a ticket started or ended."""
+        if self._later is None:
+            self._adjust()
+        elif not self._is_due:
+            self._is_due = True
+            self._later(self._adjust)
+
+    def _adjust(self) -> None:
+        self._is_due = False
         if self._is_consuming:
             for band in self._bands.values():
-                band.window.changed()
+                band.window.adjust()
 
     def cancel(self) -> None:
         """Stop consuming from all queues."""
@@ -209,15 +234,12 @@ class Channels:
         self._stock.close()
 
 
-def windows(driver: str, demand: Demand, turn: Turn) -> Callable[[str, Consumer], Window] | None:
+def windows(driver: str, demand: Demand) -> Callable[[str, Consumer], Window] | None:
     """Choose the kind of window for a transport; None where messages cannot be asked for by number.
 
     Args:
         driver: kombu's `driver_type` of the transport.
         demand: Tells how many messages each band could use.
-        turn: The loop's next turn.
     """
     kind = WINDOWS.get(driver)
-    if kind is None:
-        return None
-    return lambda band, consumer: kind(band, consumer, demand, turn)
+    return None if kind is None else lambda band, consumer: kind(band, consumer, demand)

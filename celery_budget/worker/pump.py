@@ -106,12 +106,11 @@ class Pump:
                 return
             if source is not None:
                 source.taken(held)
-            dispatcher = self.dispatcher
-            dispatcher.offer(held, time())
-            if dispatcher.free or self._size() != dispatcher.slots:
+            self.dispatcher.offer(held, time())
+            if self.dispatcher.free:
                 self.pump()
             elif channels is not None:
-                channels.changed()
+                channels.filled(source)
             if request.eta is not None and self._wake is not None:
                 self._wake()  # called by a timer: see `tick`
 

@@ -165,6 +165,29 @@ def gate(channel: Any, room: Callable[[], int]) -> None:
     channel.qos.can_consume_max_estimate = room
 
 
+def reuse_client(channel: Any) -> None:
+    """Let a virtual channel (Redis) claim and acknowledge through one client.
+
+    kombu 5.7 makes a client for each of these commands. redis-py builds its table of commands
+    anew each time: a sixth of the main process's time on tasks that do nothing. A client holds
+    nothing but its connection pool, and the pool gives each command a connection of its own.
+    Relies on `Channel._create_client` and `Channel.pool`; the asynchronous client, which waits
+    for messages on its own connection, stays as it is.
+    """
+    create = channel._create_client
+    client = None
+
+    def create_client(asynchronous: bool = False) -> Any:
+        nonlocal client
+        if asynchronous:
+            return create(asynchronous=True)
+        if client is None or client.connection_pool is not channel.pool:
+            client = create()
+        return client
+
+    channel._create_client = create_client
+
+
 def send_prefetch(channel: Any, count: int) -> None:
     """Set the prefetch count for consumers that start from here on, without waiting.
 

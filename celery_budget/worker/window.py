@@ -7,7 +7,6 @@ would close the window of the tasks that want one.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from celery_budget.worker import seams
@@ -17,32 +16,13 @@ if TYPE_CHECKING:
     from kombu.message import Message
 
 
-class Turn:
-    """The loop's next turn: what is due there is scheduled once for all windows.
-
-    Args:
-        later: Calls a function in the loop's next turn.
-    """
-
-    def __init__(self, later: Callable[[Callable[[], None]], object]) -> None:
-        self._later = later
-        self._due: list[Callable[[], None]] = []
-
-    def add(self, work: Callable[[], None]) -> None:
-        """Do some work in the loop's next turn."""
-        if not self._due:
-            self._later(self._run)
-        self._due.append(work)
-
-    def _run(self) -> None:
-        due, self._due = self._due, []
-        for work in due:
-            work()
-
-
 #: Ended consumers remembered for their late messages; a message outlives its consumer only while
 #: it runs or is parked, and those few that are older are merely not counted.
 MAX_EPOCHS = 10_000
+
+#: Parked messages above which those that were dealt with meanwhile are looked for; from there on
+#: whenever their number has doubled, so that the search costs the same for each message.
+LEAST_PARKED = 64
 
 
 class Demand(Protocol):
@@ -72,20 +52,16 @@ class Window(Protocol):
         """Stop consuming; what is on its way still arrives."""
         ...
 
-    def changed(self) -> None:
-        """The demand may have changed."""
+    def adjust(self) -> None:
+        """Follow the demand, which may have changed."""
         ...
 
-    def arrived(self, message: Message) -> None:
-        """A message came from the broker."""
-        ...
-
-    def passed(self, message: Message) -> None:
-        """Celery's strategy is through with a message that arrived."""
+    def parked(self, message: Message) -> None:
+        """A message arrived that wants no slot yet: it waits for its ETA or a rate limit."""
         ...
 
     def taken(self, message: Message) -> None:
-        """A message wants a slot now, at once or after its ETA or rate limit."""
+        """A message wants a slot, at once or after it was parked."""
         ...
 
     def kept(self, message: Message) -> None:
@@ -104,13 +80,14 @@ class PollWindow:
     can arrive.
     """
 
-    def __init__(self, band: str, consumer: Consumer, demand: Demand, _turn: Turn) -> None:
+    def __init__(self, band: str, consumer: Consumer, demand: Demand) -> None:
         self._band = band
         self._consumer = consumer
         self._demand = demand
         self._room = 0
         self._is_stale = True
         seams.gate(consumer.channel, self.room)
+        seams.reuse_client(consumer.channel)
 
     def room(self) -> int:
         """Tell how many messages may be fetched now."""
@@ -126,18 +103,14 @@ class PollWindow:
     def close(self) -> None:
         """Nothing is fetched unless asked for; the consumer's own cancel ends it."""
 
-    def changed(self) -> None:
+    def adjust(self) -> None:
         """Ask the demand again before the next fetch."""
         self._is_stale = True
 
-    def arrived(self, message: Message) -> None:
+    def parked(self, message: Message) -> None:
         """Nothing to count: messages are asked for one at a time."""
 
-    taken = kept = released = arrived
-
-    def passed(self, _message: Message) -> None:
-        """Ask again: a message that parks for its ETA is told by nobody else."""
-        self._is_stale = True
+    taken = kept = released = parked
 
 
 class Epoch:
@@ -168,22 +141,21 @@ class AmqpWindow:
     and acknowledgements make room by themselves.
     """
 
-    def __init__(self, band: str, consumer: Consumer, demand: Demand, turn: Turn) -> None:
+    def __init__(self, band: str, consumer: Consumer, demand: Demand) -> None:
         self._band = band
         self._consumer = consumer
         self._demand = demand
-        self._turn = turn
-        self._is_due = False
         self._is_enabled = False
-        self._is_taken = False
         self._tags: list[str] = []
         self._epoch = Epoch(0)
         self._epochs: dict[str, Epoch] = {}
+        self._parked: dict[int, tuple[Message, Epoch]] = {}
+        self._most_parked = LEAST_PARKED
 
     def open(self) -> None:
         """Consume as much as could start now."""
         self._is_enabled = True
-        self._adjust()
+        self.adjust()
 
     def close(self) -> None:
         """Stop consuming, and wait until the broker has answered all that was sent before.
@@ -195,14 +167,8 @@ class AmqpWindow:
         self._consumer.cancel()
         self._consumer.channel.basic_qos(0, 0, False)
 
-    def changed(self) -> None:
-        """Adjust the window once in the loop's next turn, however often things change in this."""
-        if not self._is_due and self._is_enabled:
-            self._is_due = True
-            self._turn.add(self._adjust)
-
-    def _adjust(self) -> None:
-        self._is_due = False
+    def adjust(self) -> None:
+        """Open, close or widen the window as the demand says."""
         if not self._is_enabled:
             return
         demand, band = self._demand, self._band
@@ -228,41 +194,44 @@ class AmqpWindow:
             self._epochs[tag] = self._epoch
 
     def _end(self) -> None:
-        if self._tags:
-            seams.send_cancel(self._consumer, self._tags)
-            self._tags = []
-            if len(self._epochs) > MAX_EPOCHS:
-                self._epochs = dict(list(self._epochs.items())[MAX_EPOCHS // 2 :])
+        seams.send_cancel(self._consumer, self._tags)
+        self._tags = []
+        if len(self._epochs) > MAX_EPOCHS:
+            self._epochs = dict(list(self._epochs.items())[MAX_EPOCHS // 2 :])
 
-    def _count(self, message: Message, change: int) -> None:
-        epoch = self._epochs.get(message.delivery_info.get("consumer_tag", ""))
-        if epoch is not None:
-            epoch.blocked += change
+    def _find(self, message: Message) -> Epoch | None:
+        return self._epochs.get(message.delivery_info.get("consumer_tag", ""))
 
-    def arrived(self, message: Message) -> None:
-        """Count a message as parked until it turns out to want a slot, or was dealt with."""
-        self._is_taken = False
-        self._count(message, 1)
-
-    def passed(self, message: Message) -> None:
-        """The strategy is through with a message: what it settled at once is parked no more."""
-        if self._is_taken:
+    def parked(self, message: Message) -> None:
+        """Do not count a message as one that fills the window."""
+        epoch = self._find(message)
+        if epoch is None:
             return
-        if message.acknowledged:
-            self._count(message, -1)
-        else:
-            # Nothing was offered, so nobody else will say that the window is fuller now.
-            self.changed()
+        epoch.blocked += 1
+        self._parked[message.delivery_tag] = (message, epoch)
+        if len(self._parked) > self._most_parked:
+            # What was revoked meanwhile is offered to nobody.
+            for tag, (known, blocked) in list(self._parked.items()):
+                if known.acknowledged:
+                    del self._parked[tag]
+                    blocked.blocked -= 1
+            self._most_parked = max(LEAST_PARKED, 2 * len(self._parked))
 
     def taken(self, message: Message) -> None:
-        """A message wants a slot now, at once or after its ETA or rate limit."""
-        self._is_taken = True
-        self._count(message, -1)
+        """Count a message again that was parked."""
+        if self._parked:
+            _, epoch = self._parked.pop(message.delivery_tag, (message, None))
+            if epoch is not None:
+                epoch.blocked -= 1
 
     def kept(self, message: Message) -> None:
-        """A message runs and stays unacknowledged until it ends."""
-        self._count(message, 1)
+        """Do not count a message that has its slot and fills the broker's count until it ends."""
+        epoch = self._find(message)
+        if epoch is not None:
+            epoch.blocked += 1
 
     def released(self, message: Message) -> None:
-        """A message that ran unacknowledged has ended."""
-        self._count(message, -1)
+        """The broker has made room by itself."""
+        epoch = self._find(message)
+        if epoch is not None:
+            epoch.blocked -= 1

@@ -101,6 +101,30 @@ def test_a_gated_channel_is_polled_only_with_room() -> None:
         assert 2 == channel.qos.can_consume_max_estimate()
 
 
+def test_a_redis_channel_claims_and_acknowledges_through_one_client() -> None:
+    """kombu makes one for each command, which costs more than the command."""
+    assert "self._create_client()" in inspect.getsource(RedisChannel.conn_or_acquire)
+
+    class Client:
+        def __init__(self, connection_pool: object) -> None:
+            self.connection_pool = connection_pool
+
+    class Channel:
+        pool: object = "first"
+
+        def _create_client(self, asynchronous: bool = False) -> Client:
+            return Client("waiting" if asynchronous else self.pool)
+
+    channel = Channel()
+    seams.reuse_client(channel)
+    first = channel._create_client()
+
+    assert first is channel._create_client()
+    assert channel._create_client(asynchronous=True) is not channel._create_client(True)
+    channel.pool = "second"  # as after a lost connection
+    assert "second" == channel._create_client().connection_pool
+
+
 def test_amqp_frames_can_be_sent_without_waiting() -> None:
     """A round trip to the broker in the event loop would stop everything else."""
     sent: list[tuple[object, ...]] = []
