@@ -150,18 +150,22 @@ def test_a_receiver_sees_a_task_s_life_in_order(
 
 @contextmanager
 def events(shop: ModuleType) -> Iterator[list[tuple[str, str]]]:
-    """Collect the task events of a while: kind and task id."""
+    """Collect the task events of a while: kind and task id.
+
+    Over Redis a receiver has subscribed only after its first poll, so it counts as ready when a
+    worker's heartbeat has come.
+    """
     seen: list[tuple[str, str]] = []
     ready, done = threading.Event(), threading.Event()
 
     def remember(event: dict[str, Any]) -> None:
         seen.append((event["type"], event.get("uuid", "")))
+        ready.set()
 
     def receive() -> None:
         with shop.app.connection_for_read() as connection:
             receiver = shop.app.events.Receiver(connection, handlers={"*": remember})
             with receiver.consumer_context() as (own_connection, _channel, _consumers):
-                ready.set()
                 while not done.is_set():
                     try:
                         own_connection.drain_events(timeout=0.1)
