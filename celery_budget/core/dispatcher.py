@@ -115,6 +115,8 @@ class Dispatcher:
             rotation = int(now // ROTATION_S)
             self._salted_until = (rotation + 1) * ROTATION_S
             self._salt = crc32(f"{self._seed}:{rotation}".encode()) | 1
+        if ticket.published < state.opened and not state.queue.length:
+            self._patience.learn(now - state.opened)
         self._arrivals += APART
         entry: Entry = [
             ticket.deadline,

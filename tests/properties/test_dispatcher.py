@@ -24,7 +24,7 @@ from hypothesis.stateful import (
 
 from celery_budget.core.decisions import Expire, Reason, Start, Wait
 from celery_budget.core.dispatcher import Dispatcher
-from celery_budget.core.patience import GATHER_S
+from celery_budget.core.patience import MOST_GATHER_S
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.model import Band
 
@@ -165,7 +165,7 @@ class DispatcherMachine(RuleBasedStateMachine):
         if isinstance(decision, Wait):
             assert self.listens
             assert Reason.GATHER == decision.reason
-            assert self.now < decision.until <= self.now + GATHER_S
+            assert self.now < decision.until <= self.now + MOST_GATHER_S
             return
         ticket = decision.ticket
         assert ticket in self.held

@@ -61,8 +61,15 @@ def test_a_reserved_slot_is_free_when_its_band_comes(
     assert all(run.reason is not Reason.RESERVED for run in runs if run.job.band != "critical")
 
 
+@pytest.mark.parametrize(
+    ("delay_s", "every_s", "busy"),
+    [((0.003, 0.004), 0.1, 0.97), ((0.012, 0.015), 0.4, 0.92)],
+    ids=["near", "far"],
+)
 @pytest.mark.parametrize("slots", [1, 2, 4])
-def test_rank_decides_and_not_who_answers_first(slots: int) -> None:
+def test_rank_decides_and_not_who_answers_first(
+    slots: int, delay_s: tuple[float, float], every_s: float, busy: float
+) -> None:
     """Windows are closed while the worker is busy, so both bands' messages come after a slot is
     free, and the lesser one's first."""
     rng = Random(slots)
@@ -70,21 +77,22 @@ def test_rank_decides_and_not_who_answers_first(slots: int) -> None:
         [Band("critical", 0, preempts=True), Band("optional", 1)],
         slots,
         rng=rng,
-        delay_s={"critical": (0.003, 0.004), "optional": (0.001, 0.001)},
+        delay_s={"critical": delay_s, "optional": (0.001, 0.001)},
     )
     fill(worker, "optional", lambda: rng.uniform(0.9, 1.1), None)
 
     def critical() -> None:
         worker.publish(job("critical", 0.001, now=worker.now))
-        worker.at(worker.now + 0.1, critical)
+        worker.at(worker.now + every_s, critical)
 
     critical()
     runs = worker.run(60)
 
-    waits = sorted(r.started - r.job.published for r in runs if r.job.band == "critical")
+    # How long messages take is learned from the first ones.
+    urgent = [r for r in runs if r.job.band == "critical" and r.started > BEGIN + 3]
     optional = Served(runs, "optional", worker.now)
-    assert waits[-1] <= 1.1 + 0.05
-    assert optional.between(BEGIN, worker.now) >= 0.97 * 60 * slots
+    assert max(r.started - r.job.published for r in urgent) <= 1.1 + 0.05
+    assert optional.between(BEGIN, worker.now) >= busy * 60 * slots
 
 
 @pytest.mark.parametrize("every_s", [0.003, 0.004, 0.0048])

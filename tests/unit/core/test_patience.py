@@ -10,6 +10,8 @@ from celery_budget.core.patience import (
     GATHER_PART,
     GATHER_S,
     LEAST_GATHER_S,
+    MARGIN,
+    MOST_GATHER_S,
     MOST_SAVED_S,
     PAID_PART,
     Patience,
@@ -23,6 +25,27 @@ from celery_budget.core.patience import (
 def test_the_limit_is_a_small_part_of_what_waits(expected_s: float, limit: float) -> None:
     """A wait costs throughput where no message comes, and is in vain where none can."""
     assert pytest.approx(limit) == Patience().limit(expected_s)
+
+
+def test_slow_messages_are_waited_for_as_long_as_they_take() -> None:
+    """A broker far away, or a machine with too much to do, must not turn the order around."""
+    patience = Patience()
+    patience.learn(0.008)
+    patience.learn(0.001)
+
+    assert MARGIN * 0.0078 < patience.limit(10.0) < MARGIN * 0.008
+    for _ in range(100):
+        patience.learn(0.001)
+    assert GATHER_S == patience.limit(10.0)
+
+
+@pytest.mark.parametrize("delay_s", [MOST_GATHER_S, MOST_GATHER_S * 1.01, 3_600.0, -1.0])
+def test_no_message_is_waited_for_without_end(delay_s: float) -> None:
+    """Another worker may have had it for an hour, or a clock was set."""
+    patience = Patience()
+    patience.learn(delay_s)
+
+    assert patience.limit(100.0) <= MOST_GATHER_S
 
 
 def test_waits_are_paid_and_earned_back_by_running() -> None:
