@@ -6,9 +6,11 @@ Called by each way of moving a message; touches no broker.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from time import time
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from celery_budget.errors import BudgetError, HeaderError
 from celery_budget.headers import HEADER, Stamp, read, write

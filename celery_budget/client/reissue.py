@@ -9,7 +9,9 @@ from time import time
 from typing import TYPE_CHECKING
 
 from celery.signals import before_task_publish
+from msgspec.structs import replace
 
+from celery_budget.client.copy import carried
 from celery_budget.headers import HEADER, Stamp, write
 from celery_budget.worker.moves import HANDED_ON
 
@@ -33,9 +35,9 @@ def publish_again(signature: Signature, task_id: str, target: Target, known: int
     number = max(known % HANDED_ON + 1, int(time()))
 
     def count(headers: dict[str, object] | None = None, **_signal: object) -> None:
-        header = None if headers is None else headers.get(HEADER)
-        if headers is not None and headers.get("id") == task_id and isinstance(header, dict):
-            header["move"] = number
+        stamp = None if headers is None else carried(headers)
+        if headers is not None and headers.get("id") == task_id and stamp is not None:
+            headers[HEADER] = write(replace(stamp, move=number))
 
     before_task_publish.connect(count, weak=False)
     try:

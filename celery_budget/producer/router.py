@@ -17,10 +17,11 @@ from celery.utils.collections import lpmerge
 from celery.utils.log import get_logger
 
 from celery_budget.errors import HeaderError
-from celery_budget.headers import HEADER, Stamp, read, write
-from celery_budget.policy.terms import NOTHING_ASKED, Asked, Terms, resolve
+from celery_budget.headers import HEADER, read
+from celery_budget.policy.terms import NOTHING_ASKED, Asked, resolve
 from celery_budget.producer.declared import arguments, declared
 from celery_budget.producer.options import asked, take
+from celery_budget.producer.stamp import stamp
 
 if TYPE_CHECKING:
     from celery import Task
@@ -28,9 +29,6 @@ if TYPE_CHECKING:
     from celery_budget.policy.model import Policy
 
 logger = get_logger(__name__)
-
-#: Key in the header that tells the stamp how long the message may live; it never leaves the sender.
-EXPIRES_S = "expires_s"
 
 #: Options that name where a message goes.
 DESTINATION = ("queue", "exchange", "routing_key")
@@ -63,6 +61,9 @@ class Router(CeleryRouter):
         """
         now = time()
         policy = self._policy()
+        if task_type is None and (self.app.finalized or self.app.autofinalize):
+            # Celery 5.6 does not look up a task that is sent by name.
+            task_type = self.app.tasks.get(name)
         call, carried = take(options, now)
         is_explicit = any(options.get(key) for key in DESTINATION)
         routed: dict[str, object] | None = None
@@ -92,11 +93,7 @@ class Router(CeleryRouter):
             band = policy.band(terms.band)
             queue = band.queues[0] if band and band.queues else self.app.conf.task_default_queue
             routed = lpmerge(self.expand_destination(queue), routed or options)
-        headers = routed.get("headers")
-        routed["headers"] = {
-            **(headers if isinstance(headers, Mapping) else {}),
-            HEADER: settled(terms),
-        }
+        stamp(routed, terms, now)
         return routed
 
     def _tell_ignored(self, name: str, ignored: tuple[str, ...]) -> None:
@@ -112,14 +109,6 @@ class Router(CeleryRouter):
             )
 
 
-def settled(terms: Terms) -> dict[str, object]:
-    """Write Terms as a header; `stamp` adds the time and the task id when it is published."""
-    header = write(Stamp(terms.band, terms.tenant, terms.deadline, terms.correlation_id))
-    if terms.expires is not None:
-        header[EXPIRES_S] = terms.expires
-    return header
-
-
 def inherited() -> Asked:
     """Tell what a call made inside a running task takes over from it."""
     parent = get_current_task()
@@ -129,8 +118,8 @@ def inherited() -> Asked:
     if value is None:
         return NOTHING_ASKED
     try:
-        stamp = read(value)
+        found = read(value)
     except HeaderError:
         return NOTHING_ASKED
-    cid = stamp.correlation_id or parent.request.id or ""
-    return asked(stamp.band, stamp.tenant, stamp.deadline or inf, cid)
+    cid = found.correlation_id or parent.request.id or ""
+    return asked(found.band, found.tenant, found.deadline or inf, cid)

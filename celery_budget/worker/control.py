@@ -6,13 +6,13 @@ commands. They run in the worker's main process and touch only its memory.
 
 from __future__ import annotations
 
-from dataclasses import replace
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from celery.worker.control import control_command, inspect_command
 from celery.worker.control import hello as celery_hello
+from msgspec.structs import replace
 
 from celery_budget.errors import HeaderError
 from celery_budget.headers import HEADER, Stamp, read, write

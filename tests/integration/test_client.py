@@ -22,6 +22,7 @@ from celery_budget.client.polled import PolledQueues
 from celery_budget.client.search import Search
 from celery_budget.embedded import OwnedProcess
 from celery_budget.errors import MoveError, OptionError, TaskNotFound
+from celery_budget.headers import HEADER, read
 from tests.conftest import LoadApp, StartWorker, WaitFor
 from tests.journal import JOURNAL_VARIABLE, Journal
 from tests.servers import Broker
@@ -433,11 +434,8 @@ def test_a_move_keeps_priority_and_key_prefix(redis_broker: Broker, load_app: Lo
     assert {"shop:critical\x06\x166", "shop:celery"} == lists.keys()
     assert 2 == again.number
     ((moved,), (twice,)) = (lists["shop:critical\x06\x166"], lists["shop:celery"])
-    assert (urgent, "critical", 1) == (
-        moved["headers"]["id"],
-        moved["headers"]["budget"]["band"],
-        moved["headers"]["budget"]["move"],
-    )
+    stamp = read(moved["headers"][HEADER])
+    assert (urgent, "critical", 1) == (moved["headers"]["id"], stamp.band, stamp.move)
     assert {"exchange": "", "routing_key": "celery"}.items() <= twice["properties"][
         "delivery_info"
     ].items()

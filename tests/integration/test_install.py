@@ -17,6 +17,7 @@ from celery_budget import BudgetTask, budget, install
 from celery_budget.app import installed
 from celery_budget.embedded import RedisServer
 from celery_budget.errors import PolicyError
+from celery_budget.headers import HEADER, Stamp, read
 from tests.servers import Broker
 from tests.worker import ROOT
 
@@ -32,11 +33,11 @@ def app(redis_broker: Broker) -> Celery:
     return Celery("app", broker=redis_broker.url, set_as_current=False)
 
 
-def header(app: Celery, queue: str) -> dict[str, Any]:
-    """Take a message out of a queue and give our header of it."""
+def stamp(app: Celery, queue: str) -> Stamp:
+    """Take a message out of a queue and read our header of it."""
     with app.connection_for_read() as connection:
         message = connection.SimpleQueue(queue, no_ack=True).get(timeout=2)
-        return message.headers["budget"]
+        return read(message.headers[HEADER])
 
 
 class DelayOnCommit(Task):
@@ -62,7 +63,7 @@ def test_a_task_class_named_by_a_string_keeps_its_methods(app: Celery) -> None:
 
     assert (7,) == on_commit.delay_on_commit(7)
     assert isinstance(on_commit, BudgetTask)
-    assert "fast" == header(app, "fast")["band"]
+    assert "fast" == stamp(app, "fast").band
 
 
 def test_a_task_with_a_base_of_its_own_has_terms_too(app: Celery) -> None:
@@ -76,7 +77,7 @@ def test_a_task_with_a_base_of_its_own_has_terms_too(app: Celery) -> None:
     based.delay()
 
     assert not isinstance(based, BudgetTask)
-    assert "fast" == header(app, "fast")["band"]
+    assert "fast" == stamp(app, "fast").band
 
 
 def test_a_base_class_declares_for_all_its_tasks(app: Celery) -> None:
@@ -94,9 +95,9 @@ def test_a_base_class_declares_for_all_its_tasks(app: Celery) -> None:
 
     report.delay()
 
-    written = header(app, "fast")
-    assert "fast" == written["band"]
-    assert 299 < written["deadline"] - written["at"] < 301
+    written = stamp(app, "fast")
+    assert "fast" == written.band
+    assert 299 < written.deadline - written.at < 301
 
 
 def test_the_setting_follows_the_namespace_of_the_configuration(
@@ -113,7 +114,7 @@ def test_the_setting_follows_the_namespace_of_the_configuration(
     )
     app.send_task("anything")
 
-    assert "slow" == header(app, "slow")["band"]
+    assert "slow" == stamp(app, "slow").band
 
 
 def test_a_policy_given_to_install_wins_over_the_setting(app: Celery) -> None:
@@ -122,7 +123,7 @@ def test_a_policy_given_to_install_wins_over_the_setting(app: Celery) -> None:
     install(app, policy=TWO_BANDS)
     app.send_task("anything")
 
-    assert "slow" == header(app, "slow")["band"]
+    assert "slow" == stamp(app, "slow").band
 
 
 def test_installing_again_replaces_the_policy_and_nothing_else(app: Celery) -> None:
@@ -134,7 +135,7 @@ def test_installing_again_replaces_the_policy_and_nothing_else(app: Celery) -> N
 
     assert task_cls is app.task_cls
     assert steps == app.steps["consumer"]
-    assert "slow" == header(app, "slow")["band"]
+    assert "slow" == stamp(app, "slow").band
 
 
 def test_apps_of_one_name_in_one_process_keep_their_policies(redis_broker: Broker) -> None:
@@ -147,9 +148,9 @@ def test_apps_of_one_name_in_one_process_keep_their_policies(redis_broker: Broke
     with Connection(redis_broker.url) as connection:
         stock = connection.SimpleQueue("celery", no_ack=True).get(timeout=2)
 
-    assert "one" == header(apps[0], "one")["band"]
-    assert "two" == header(apps[1], "two")["band"]
-    assert "budget" not in stock.headers
+    assert "one" == stamp(apps[0], "one").band
+    assert "two" == stamp(apps[1], "two").band
+    assert HEADER not in stock.headers
     assert installed(apps[2]) is None
 
 
@@ -235,5 +236,5 @@ def test_a_forked_publisher_stamps_what_it_sends(app: Celery) -> None:
     _, status = os.waitpid(child, 0)
 
     assert 0 == status
-    assert "fast" == header(app, "fast")["band"]
-    assert "slow" == header(app, "slow")["band"]
+    assert "fast" == stamp(app, "fast").band
+    assert "slow" == stamp(app, "slow").band
