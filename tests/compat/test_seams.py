@@ -7,7 +7,9 @@ somebody's worker.
 from __future__ import annotations
 
 import inspect
+from time import time
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 from amqp import Channel as AmqpChannel
@@ -17,12 +19,15 @@ from celery import Celery
 from celery.concurrency.eventlet import TaskPool as EventletPool
 from celery.concurrency.gevent import TaskPool as GeventPool
 from celery.concurrency.prefork import TaskPool as PreforkPool
-from celery.worker import WorkController, state
+from celery.worker import WorkController, state, strategy
 from celery.worker.components import StateDB
+from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 from celery.worker.consumer.mingle import Mingle
 from kombu import Connection, Consumer, Queue
+from kombu.asynchronous.timer import Timer
 from kombu.transport.redis import Channel as RedisChannel
 from kombu.transport.virtual import QoS
+from kombu.utils.limits import TokenBucket
 
 from celery_budget.worker import seams
 
@@ -84,11 +89,66 @@ def test_revoked_ids_are_the_ones_that_requests_ask() -> None:
     assert state.revoked is seams.revoked_ids()
 
 
+def test_requests_that_wait_for_their_eta_are_arguments_of_timer_entries() -> None:
+    """What is held back by an ETA or a rate limit is part of a task's status."""
+
+    class Request:
+        request_dict: ClassVar[dict[str, object]] = {}
+
+    request = Request()
+    timer = Timer()
+    timer.call_at(time() + 60, print, (request, 1), priority=6)
+    timer.call_repeatedly(60, print)
+    consumer = SimpleNamespace(timer=timer)
+
+    assert [request] == seams.scheduled(consumer)
+    assert "(req,), priority=6" in inspect.getsource(strategy.default)
+    if not hasattr(state, "scheduled_requests"):  # Celery 5.6
+        assert 1 == seams.parked(consumer)
+        return
+    state.scheduled_requests.add(request)
+    try:
+        assert 1 == seams.parked(consumer)
+    finally:
+        state.scheduled_requests.discard(request)
+
+
+def test_requests_behind_a_rate_limit_are_in_their_task_s_bucket() -> None:
+    """Nothing else in the worker knows of them."""
+    bucket = TokenBucket(1.0)
+    CeleryConsumer._limit_task(
+        SimpleNamespace(_schedule_bucket_request=lambda _bucket: None), "request", bucket, 1
+    )
+    consumer = SimpleNamespace(task_buckets={"limited": bucket, "free": None})
+
+    assert ["request"] == seams.rate_limited(consumer)
+
+
+def test_the_worker_knows_what_it_has_fetched_and_what_the_pool_accepted() -> None:
+    """The status of a task, and which slots are lost with a connection, come from there."""
+
+    class Request:
+        id = name = "fetched"
+
+    request = Request()
+    state.task_reserved(request)
+    try:
+        assert (request, False) == seams.fetched("fetched")
+        assert not seams.is_accepted(request)
+        state.task_accepted(request)
+        assert (request, True) == seams.fetched("fetched")
+        assert seams.is_accepted(request)
+    finally:
+        state.task_ready(request)
+    assert seams.fetched("fetched") is None
+
+
 def test_a_gated_channel_is_polled_only_with_room() -> None:
     """Redis windows are this handle, the one that `worker_disable_prefetch` uses."""
     assert callable(QoS.can_consume)
     assert callable(QoS.can_consume_max_estimate)
 
+    assert hasattr(RedisChannel, "_in_poll")
     with Connection("memory://") as connection:
         channel = connection.channel()
         channel._in_poll = None
@@ -169,6 +229,9 @@ def test_redis_channels_keep_the_names_that_giving_back_uses() -> None:
     ):
         assert hasattr(RedisChannel, name), name
     assert hasattr(QoS, "ack")
+    assert "self._qos" in inspect.getsource(RedisChannel.qos.fget)
+    assert hasattr(QoS, "_flush")
+    assert hasattr(QoS, "_delivered")
     assert "_quick_ack" in inspect.getsource(QoS.__init__)
 
 
