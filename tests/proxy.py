@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -17,15 +18,13 @@ class Proxy:
 
     Attributes:
         port: Where clients connect; the same while the proxy lives.
-        connections: How many were made so far.
     """
 
     def __init__(self, port: int) -> None:
         self._target = port
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self.connections = 0
-        self._pairs: list[tuple[socket.socket, socket.socket]] = []
+        self._links: list[Link] = []
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -45,13 +44,25 @@ class Proxy:
         self.cut()
 
     def cut(self) -> None:
-        """Break all connections; new ones are let through."""
+        """Break all connections and lose what is on its way; new ones are let through."""
+        self._break(Link.cut)
+
+    def hang_up(self) -> None:
+        """Break all connections once the server has what clients sent before."""
+        self._break(Link.hang_up)
+
+    def _break(self, end: Callable[[Link], None]) -> None:
+        """Let the server see the end of all connections before clients see that of any.
+
+        RabbitMQ would refuse a worker that is back too soon its remote-control queue, which still
+        belongs to the old connection, and stock Celery ends at that.
+        """
         with self._lock:
-            pairs, self._pairs = self._pairs, []
-        for pair in pairs:
-            for end in pair:
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
+            links, self._links = self._links, []
+        for link in links:
+            end(link)
+        for link in links:
+            link.let_go()
 
     def _accept(self) -> None:
         while True:
@@ -59,18 +70,66 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            server = socket.create_connection(("127.0.0.1", self._target))
+            link = Link(client, socket.create_connection(("127.0.0.1", self._target)))
             with self._lock:
-                self.connections += 1
-                self._pairs.append((client, server))
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=_pass_on, args=(source, sink), daemon=True).start()
+                self._links.append(link)
+            threading.Thread(target=link.run, daemon=True).start()
 
 
-def _pass_on(source: socket.socket, sink: socket.socket) -> None:
-    with suppress(OSError):
-        while data := source.recv(65_536):
-            sink.sendall(data)
-    with suppress(OSError):
-        sink.shutdown(socket.SHUT_RDWR)
-    source.close()
+class Link:
+    """One client's connection through the proxy."""
+
+    def __init__(self, client: socket.socket, server: socket.socket) -> None:
+        self._client = client
+        self._server = server
+        self._is_cut = False
+        self._is_over = threading.Event()
+        self._may_end = threading.Event()
+        self._may_end.set()
+
+    def run(self) -> None:
+        """Pass bytes on in both directions, and close neither end before both are done."""
+        answers = threading.Thread(target=self._answer, daemon=True)
+        answers.start()
+        self._pass_on(self._client, self._server)
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_WR)
+        answers.join()
+        self._client.close()
+        self._server.close()
+
+    def _answer(self) -> None:
+        self._pass_on(self._server, self._client)
+        self._is_over.set()
+        self._may_end.wait()
+        with suppress(OSError):
+            self._client.shutdown(socket.SHUT_RDWR)
+
+    def _pass_on(self, source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65_536):
+                # Read to the end even if nobody takes it: a socket closed with bytes unread resets
+                # its connection.
+                with suppress(OSError):
+                    if not self._is_cut:
+                        sink.sendall(data)
+
+    def cut(self) -> None:
+        """Let the server see the end now."""
+        self._may_end.clear()
+        self._is_cut = True
+        with suppress(OSError):
+            self._server.shutdown(socket.SHUT_WR)
+
+    def hang_up(self) -> None:
+        """Let the server see the end after what the client has sent."""
+        self._may_end.clear()
+        with suppress(OSError):
+            # What has arrived can still be read, and then comes the end.
+            self._client.shutdown(socket.SHUT_RD)
+
+    def let_go(self) -> None:
+        """Let the client see the end, once the server has closed the connection."""
+        is_over = self._is_over.wait(10)
+        self._may_end.set()
+        assert is_over, "the server keeps a connection that has ended"

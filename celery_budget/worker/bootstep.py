@@ -11,7 +11,7 @@ from collections.abc import Callable
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
-from celery.bootsteps import StartStopStep
+from celery.bootsteps import RUN, StartStopStep
 from celery.utils.log import get_logger
 from celery.worker.consumer.tasks import Tasks
 from celery.worker.loops import synloop
@@ -237,7 +237,8 @@ class BandStep(StartStopStep):
             # First, or RabbitMQ sends what is given back here again.
             ignore_errors(c, c.task_consumer.cancel)
         held = self.pump.close()
-        if c.connection is None:
+        # Celery 5.6 keeps the broken connection; only a shutdown changes the blueprint's state.
+        if c.connection is None or c.blueprint.state == RUN:
             self._lose()
         elif held:
             try:

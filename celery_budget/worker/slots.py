@@ -16,6 +16,9 @@ from celery_budget.worker.intake import Held
 
 Ended = Callable[[Held], None]
 
+#: Home of the prefork pool: importing it would load billiard's processes into every worker.
+PREFORK = "celery.concurrency.prefork"
+
 
 class SlotPool:
     """The worker's pool, telling when a submitted ticket has left its slot.
@@ -32,12 +35,19 @@ class SlotPool:
         #: Whether a submission runs the task to its end before it returns.
         self.runs_inline = self._watch is _watch_return
         #: Whether the consumer's `flush`, after a connection loss, drops what no child has taken.
-        self.discards = self._watch is _watch_callbacks
+        self.discards = any(cls.__module__ == PREFORK for cls in type(pool).__mro__)
         #: Whether tasks end in threads of their own.
         self.is_threaded = self._watch is _watch_future
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._pool, name)
+
+    def flush(self) -> None:
+        """Drop what no child has taken; the consumer asks for it when the connection is lost."""
+        if self.discards:
+            seams.flush(self._pool)
+        else:
+            self._pool.flush()
 
     def expect(self, held: Held) -> None:
         """The next submission of this task id belongs to `held`."""

@@ -18,6 +18,9 @@ from billiard.pool import Pool as BilliardPool
 from celery import Celery
 from celery.concurrency.eventlet import TaskPool as EventletPool
 from celery.concurrency.gevent import TaskPool as GeventPool
+from amqp.exceptions import UnexpectedFrame
+from amqp.transport import TCPTransport
+from billiard.pool import ApplyResult
 from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.worker import WorkController, state, strategy
 from celery.worker.components import StateDB
@@ -62,6 +65,26 @@ def test_the_prefork_pool_tells_its_size_from_what_it_runs() -> None:
 def test_a_green_pool_keeps_its_greenlets_in_order(pool: type) -> None:
     """The newest one is the one just submitted; eventlet's pool does not return it."""
     assert "pool_map" in inspect.getsource(pool._add_to_pool_map)
+def test_a_flush_keeps_the_tasks_that_children_run() -> None:
+    """On Celery 5.6.0 it drops them, and their slots would stay busy for ever."""
+    for name in ("_accepted", "_job", "ready"):
+        assert name in dir(ApplyResult) or f"self.{name} " in inspect.getsource(ApplyResult), name
+    assert "self._cache" in inspect.getsource(BilliardPool.__init__)
+
+    class Job:
+        def __init__(self, number: int, accepted: bool, ready: bool) -> None:
+            self._job, self._accepted, self._ready = number, accepted, ready
+
+        def ready(self) -> bool:
+            return self._ready
+
+    running, waiting, done = Job(1, True, False), Job(2, False, False), Job(3, True, True)
+    cache = {job._job: job for job in (running, waiting, done)}
+    seams.flush(SimpleNamespace(_pool=SimpleNamespace(_cache=cache), flush=cache.clear))
+
+    assert {1: running} == cache
+
+
 
     newest = object()
 
