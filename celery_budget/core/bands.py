@@ -9,7 +9,7 @@ from __future__ import annotations
 from math import inf
 
 from celery_budget.core.fairness import SMALL_BATCH, FairQueue
-from celery_budget.core.lookahead import PARTS, SHARED_ROUNDING, most_ahead, parts
+from celery_budget.core.lookahead import SHARED_ROUNDING, most_ahead, parts
 from celery_budget.core.service import NEWEST, SHORTEST_S, UNKNOWN_S, Peak
 from celery_budget.core.share import SHARE_SPAN_S, MinShare
 from celery_budget.policy.model import Band
@@ -87,17 +87,9 @@ class BandState:
             service_s = self.expected + NEWEST * (service_s - self.expected)
         else:
             self._is_known = True
-        self.expected = expected = max(service_s, SHORTEST_S)
-        self.queue.allowance = SMALL_BATCH * expected
-        self.parts = used = parts(expected)
+        if service_s < SHORTEST_S:  # noqa: PLR1730 - hot path
+            service_s = SHORTEST_S
+        self.expected = service_s
+        self.queue.allowance = SMALL_BATCH * service_s
+        self.parts = used = parts(service_s)
         self.most_ahead = most_ahead(used, slots)
-
-    def look_ahead(self, free: int, running_parts: int) -> int:
-        """Tell how many messages to have at hand.
-
-        Args:
-            free: Slots without a ticket.
-            running_parts: What the slots with a ticket use up of a message, as `parts` tells.
-        """
-        used = running_parts + max(free, 0) * self.parts
-        return min((used + self.rounding) // PARTS, self.most_ahead)

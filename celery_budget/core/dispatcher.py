@@ -16,8 +16,8 @@ from celery_budget.core.decisions import Expire, Reason, Start, Wait
 from celery_budget.core.fairness import Entry, Tenant
 from celery_budget.core.holding import Holding
 from celery_budget.core.lookahead import PARTS, parts
-from celery_budget.core.order import Order
-from celery_budget.core.patience import Patience
+from celery_budget.core.order import RECKON_S, Order
+from celery_budget.core.patience import LEAST_EXPECTED_S, MOST_SAVED_S, Patience
 from celery_budget.core.service import ServiceTimes
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.model import Band
@@ -34,6 +34,10 @@ APART = 1 << 20
 #: was paid for its band's minimum share, and its part of the look-ahead. A tuple, because one is
 #: made for each execution, in a quarter of the time of an object.
 Run = tuple[BandState, Tenant, float, float, float, int]
+
+#: What a worker wants of one band: messages in its hands, how many of them only to keep the pool
+#: busy, and how many it holds. A tuple for the same reason.
+Demand = tuple[int, int, int]
 
 _MIN_SHARE = Reason.MIN_SHARE  # looking it up in the enum costs 0.2 us on Python 3.11
 
@@ -163,7 +167,7 @@ class Dispatcher:
         ticket = state.queue.head()
         assert ticket is not None
         expected = self._service[ticket.task]
-        if reason is not _MIN_SHARE:
+        if expected >= LEAST_EXPECTED_S and reason is not _MIN_SHARE:
             until = self._gather(state, expected, free, now)
             if until > now:
                 self._patience.wait(free, now)
@@ -216,7 +220,9 @@ class Dispatcher:
         order = self._order
         spare = self.slots - len(self._running) - 1 - order.kept
         if spare <= 0:
-            order.open(spare, self._parts, now)
+            order.freed = now
+            if self._parts < PARTS:  # else each band has a look-ahead
+                order.open(spare, self._parts, now)
         state.running -= 1
         if state.reserve:
             order.keep()
@@ -225,7 +231,8 @@ class Dispatcher:
         if ran:
             if now > started:  # the clock may be set back
                 served = now - started
-            self._patience.earn(served)
+            if self._patience.left_s < MOST_SAVED_S:
+                self._patience.earn(served)
             self._service.observe(ticket.task, served)
             state.learn(served, self.slots)
             longest = state.longest
@@ -238,7 +245,8 @@ class Dispatcher:
         state.queue.settle(tenant, expected, served)
         if state.share is not None:
             state.share.settle(paid, served)
-        order.reckon(now)
+        if not order.reckoned <= now < order.reckoned + RECKON_S:
+            order.reckon(now)
 
     def _take(self, entry: Entry) -> Ticket:
         """Take a held ticket out without starting it."""
@@ -276,23 +284,20 @@ class Dispatcher:
         self._holding.clear()
         return tickets
 
-    def window(self, band: str) -> int:
-        """Tell how many more messages of a band to ask for.
-
-        As many as could start now, and the look-ahead.
-        """
+    def demand(self, band: str) -> Demand:
+        """Tell what to have of a band: as much as could start now, and the look-ahead."""
         state = self._by_name[band]
-        # look_ahead() is repeated here: the worker asks after each start and end, for each band.
         free = self.slots - len(self._running)
         usable = free - self._order.kept + state.unfilled
-        used = self._parts + state.rounding + (free * state.parts if free > 0 else 0)
-        room = min(used // PARTS, state.most_ahead) - state.queue.length
-        return max(0, room + usable if usable > 0 else room)
+        ahead = (self._parts + state.rounding + (free * state.parts if free > 0 else 0)) // PARTS
+        if ahead > state.most_ahead:  # noqa: PLR1730 - hot path
+            ahead = state.most_ahead
+        return ahead + usable if usable > 0 else ahead, ahead, state.queue.length
 
-    def look_ahead(self, band: str) -> int:
-        """Tell how many messages of a band keep the pool busy while tasks are short."""
-        free = self.slots - len(self._running)
-        return self._by_name[band].look_ahead(free, self._parts)
+    def window(self, band: str) -> int:
+        """Tell how many more messages of a band to ask for."""
+        wanted, _, held = self.demand(band)
+        return max(0, wanted - held)
 
     def find(self, task_id: str) -> list[Ticket]:
         """List the held tickets of a task id."""

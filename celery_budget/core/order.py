@@ -35,6 +35,7 @@ class Order:
         bands: As they are now, by rank.
         kept: Free slots that are kept for the bands that reserved them.
         capped: Whether the reserves were cut so that one slot stays shared.
+        reckoned: When rates and allowances were last set, on the caller's clock.
         freed: When a slot became free after some band had had none, on the caller's clock.
     """
 
@@ -43,7 +44,7 @@ class Order:
         self._urgent = [state for state in self.bands if state.rule.preempts]
         self._shared = [state for state in self.bands if not state.rule.preempts]
         self._owed = [(state, state.share) for state in self.bands if state.share is not None]
-        self._reckoned = -inf
+        self.reckoned = -inf
         self._slack = 0.0
         self._virtual = 0.0
         self.freed = -inf
@@ -73,10 +74,9 @@ class Order:
         self.kept = kept
 
     def reckon(self, now: float) -> None:
-        """Follow the service times, now and then."""
-        if not self._reckoned <= now < self._reckoned + RECKON_S:
-            self._reckoned = now
-            self._reckon()
+        """Follow the service times; to be done now and then (`RECKON_S`)."""
+        self.reckoned = now
+        self._reckon()
 
     def _reckon(self) -> None:
         self._slack = max((s.expected / s.rule.weight for s in self._shared), default=0.0)
@@ -112,9 +112,8 @@ class Order:
             running_parts: For the look-ahead, before it ended.
             now: On the caller's clock.
         """
-        self.freed = now
         for state in self.bands:
-            # state.look_ahead(0, running_parts) is repeated here: this is done at each end.
+            # Nothing of it could start, and it had no look-ahead.
             if running_parts + state.rounding < PARTS and spare + state.unfilled <= 0:
                 state.opened = now
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from celery.worker.consumer import Consumer
 
     from celery_budget.policy.model import Policy
-    from celery_budget.worker.window import Demand
+    from celery_budget.worker.demand import Ask
 
 logger = get_logger(__name__)
 
@@ -161,6 +161,8 @@ class BandStep(StartStopStep):
             self._tell_fallback(c)
             self.pump.channels = None
         else:
+            if c.hub is not None and c.connection.transport.driver_type == "amqp":
+                seams.read_in_bulk(c.connection.connection, c.hub)
             c.task_consumer = self.pump.channels = Channels(
                 c.task_consumer,
                 owner=self.policy.owner,
@@ -207,16 +209,16 @@ class BandStep(StartStopStep):
         if count:
             logger.info("%d messages of the lost connection are with the broker again.", count)
 
-    def _demand(self, c: Consumer) -> Demand:
+    def _demand(self, c: Consumer) -> Ask:
         """Choose what windows ask; most workers need nothing beside the dispatcher."""
-        demand: Demand = self.pump.dispatcher
+        ask: Ask = self.pump.dispatcher.demand
         most_slots = seams.most_slots(c)
         if most_slots:
-            demand = GrowingDemand(self.pump.dispatcher, most_slots)
+            ask = GrowingDemand(self.pump.dispatcher, most_slots)
         limit = c.app.conf.worker_eta_task_limit
         if limit:
-            demand = LimitedDemand(demand, lambda: seams.parked(c) >= limit)
-        return demand
+            ask = LimitedDemand(ask, limit, lambda: seams.parked(c))
+        return ask
 
     def _tell_fallback(self, c: Consumer) -> None:
         if not self._told_fallback:

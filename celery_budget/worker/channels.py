@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from kombu import Consumer, Queue
 
-from celery_budget.worker.window import AmqpWindow, Demand, PollWindow, Window
+from celery_budget.worker.window import AmqpWindow, PollWindow, Window
 
 if TYPE_CHECKING:
     from kombu.message import Message
 
+    from celery_budget.worker.demand import Ask
     from celery_budget.worker.intake import Held
 
 #: Transports whose messages can be asked for by number; others keep Celery's prefetch.
@@ -55,16 +56,6 @@ class BandChannel:
         """A message of this channel reached the choke point."""
         self._is_taken = True
         self.window.taken(held.request.message)
-
-    def started(self, held: Held) -> None:
-        """A message of this channel was given to the pool."""
-        if held.request.task.acks_late:
-            self.window.kept(held.request.message)
-
-    def ended(self, held: Held) -> None:
-        """A message of this channel has left its slot."""
-        if held.request.task.acks_late:
-            self.window.released(held.request.message)
 
 
 class Channels:
@@ -234,12 +225,12 @@ class Channels:
         self._stock.close()
 
 
-def windows(driver: str, demand: Demand) -> Callable[[str, Consumer], Window] | None:
+def windows(driver: str, ask: Ask) -> Callable[[str, Consumer], Window] | None:
     """Choose the kind of window for a transport; None where messages cannot be asked for by number.
 
     Args:
         driver: kombu's `driver_type` of the transport.
-        demand: Tells how many messages each band could use.
+        ask: Tells the demand for a band.
     """
     kind = WINDOWS.get(driver)
-    return None if kind is None else lambda band, consumer: kind(band, consumer, demand)
+    return None if kind is None else lambda band, consumer: kind(band, consumer, ask)

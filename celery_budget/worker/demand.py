@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from celery_budget.core.dispatcher import Dispatcher
-    from celery_budget.worker.window import Demand
+    from celery_budget.core.dispatcher import Demand, Dispatcher
+
+    Ask = Callable[[str], Demand]
 
 
 class GrowingDemand:
@@ -23,31 +24,37 @@ class GrowingDemand:
     def __init__(self, dispatcher: Dispatcher, most_slots: int) -> None:
         self._dispatcher = dispatcher
         self._most_slots = most_slots
-        self.held = dispatcher.held
-        self.look_ahead = dispatcher.look_ahead
 
-    def window(self, band: str) -> int:
-        """Tell how many more messages of a band the worker could use."""
-        dispatcher = self._dispatcher
-        room = dispatcher.window(band)
-        growth = self._most_slots - dispatcher.slots
-        return max(room, growth - dispatcher.held(band))
+    def __call__(self, band: str) -> Demand:
+        """Tell the demand for a band."""
+        wanted, ahead, held = self._dispatcher.demand(band)
+        return max(wanted, self._most_slots - self._dispatcher.slots), ahead, held
 
 
 class LimitedDemand:
     """The demand of a worker that may park only so many messages (`worker_eta_task_limit`).
 
+    Any message may turn out to have an ETA, and a prefetch count stays when what it was meant for
+    has started. So, as in Celery, what is parked and what a band holds count together. Several
+    bands may each ask for what is left of the limit.
+
     Args:
-        demand: Without the limit.
-        is_full: Whether the limit is reached.
+        ask: Tells the demand without the limit.
+        limit: Most parked messages.
+        parked: Counts them.
     """
 
-    def __init__(self, demand: Demand, is_full: Callable[[], bool]) -> None:
-        self._demand = demand
-        self._is_full = is_full
-        self.held = demand.held
-        self.look_ahead = demand.look_ahead
+    def __init__(self, ask: Ask, limit: int, parked: Callable[[], int]) -> None:
+        self._ask = ask
+        self._limit = limit
+        self._parked = parked
 
-    def window(self, band: str) -> int:
-        """Tell how many more messages of a band the worker could use."""
-        return 0 if self._is_full() else self._demand.window(band)
+    def __call__(self, band: str) -> Demand:
+        """Tell the demand for a band."""
+        wanted, ahead, held = self._ask(band)
+        if wanted <= held and not ahead:
+            # Not while slots are full: on Celery 5.6 counting takes time in proportion to the
+            # limit.
+            return wanted, ahead, held
+        left = max(0, self._limit - self._parked())
+        return min(wanted, left), min(ahead, left), held

@@ -41,13 +41,15 @@ class Held(Ticket):
         request: Celery's request; only the worker looks at it.
         source: The band channel it came through, or None for Celery's own consumer.
         started: When it was given to the pool, monotonic seconds; 0.0 before.
+        is_kept: Whether it stays unacknowledged while it runs.
     """
 
-    __slots__ = ("request", "source", "started")
+    __slots__ = ("is_kept", "request", "source", "started")
 
     request: Request
     source: BandChannel | None
     started: float
+    is_kept: bool
 
 
 class Intake:
@@ -81,6 +83,7 @@ class Intake:
         held.request = request
         held.source = source
         held.started = 0.0
+        held.is_kept = False
         if request.expires is not None:
             held.expires = request.expires.timestamp()
         if request.eta is not None:

@@ -190,8 +190,9 @@ class Pump:
             return
         held.started = monotonic()
         self._running.add(held)
-        if held.source is not None:
-            held.source.started(held)
+        if held.source is not None and held.request.task.acks_late:
+            held.is_kept = True
+            held.source.window.kept(held.request.message)
         self.pool.expect(held)
         try:
             self._process(held.request)
@@ -204,8 +205,8 @@ class Pump:
         if held not in self._running:
             return
         self._running.discard(held)
-        if held.source is not None:
-            held.source.ended(held)
+        if held.is_kept and held.source is not None:
+            held.source.window.released(held.request.message)
         self.dispatcher.ended(held, time(), ran=ran)
 
     def cancel(self, task_id: str) -> int:

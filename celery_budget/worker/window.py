@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from kombu import Consumer
     from kombu.message import Message
 
+    from celery_budget.worker.demand import Ask
+
 
 #: Ended consumers remembered for their late messages; a message outlives its consumer only while
 #: it runs or is parked, and those few that are older are merely not counted.
@@ -23,22 +25,6 @@ MAX_EPOCHS = 10_000
 #: Parked messages above which those that were dealt with meanwhile are looked for; from there on
 #: whenever their number has doubled, so that the search costs the same for each message.
 LEAST_PARKED = 64
-
-
-class Demand(Protocol):
-    """What a window asks: how much each band could use. The dispatcher knows."""
-
-    def window(self, band: str) -> int:
-        """How many more messages the worker could use."""
-        ...
-
-    def look_ahead(self, band: str) -> int:
-        """How many of them only keep the pool busy, while tasks are short."""
-        ...
-
-    def held(self, band: str) -> int:
-        """How many the worker holds unstarted."""
-        ...
 
 
 class Window(Protocol):
@@ -80,10 +66,10 @@ class PollWindow:
     can arrive.
     """
 
-    def __init__(self, band: str, consumer: Consumer, demand: Demand) -> None:
+    def __init__(self, band: str, consumer: Consumer, ask: Ask) -> None:
         self._band = band
         self._consumer = consumer
-        self._demand = demand
+        self._ask = ask
         self._room = 0
         self._is_stale = True
         seams.gate(consumer.channel, self.room)
@@ -92,7 +78,8 @@ class PollWindow:
     def room(self) -> int:
         """Tell how many messages may be fetched now."""
         if self._is_stale:
-            self._room = self._demand.window(self._band)
+            wanted, _, held = self._ask(self._band)
+            self._room = max(0, wanted - held)
             self._is_stale = False
         return self._room
 
@@ -141,10 +128,10 @@ class AmqpWindow:
     and acknowledgements make room by themselves.
     """
 
-    def __init__(self, band: str, consumer: Consumer, demand: Demand) -> None:
+    def __init__(self, band: str, consumer: Consumer, ask: Ask) -> None:
         self._band = band
         self._consumer = consumer
-        self._demand = demand
+        self._ask = ask
         self._is_enabled = False
         self._tags: list[str] = []
         self._epoch = Epoch(0)
@@ -171,13 +158,11 @@ class AmqpWindow:
         """Open, close or widen the window as the demand says."""
         if not self._is_enabled:
             return
-        demand, band = self._demand, self._band
-        room = demand.window(band)
-        if room == 0:
-            if self._tags and demand.look_ahead(band) == 0:
+        wanted, ahead, held = self._ask(self._band)
+        if wanted <= held:
+            if self._tags and not ahead:
                 self._end()
             return
-        wanted = room + demand.held(band)
         if self._tags:
             # Opening a new consumer costs frames: not before half of what is wanted is blocked.
             usable = self._epoch.limit - self._epoch.blocked

@@ -7,20 +7,24 @@ somebody's worker.
 from __future__ import annotations
 
 import inspect
+import socket
+import struct
+from collections.abc import Callable, Iterator
 from time import time
 from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
 from amqp import Channel as AmqpChannel
+from amqp import Connection as AmqpConnection
 from amqp import spec
+from amqp.exceptions import UnexpectedFrame
+from amqp.transport import TCPTransport
+from billiard.pool import ApplyResult
 from billiard.pool import Pool as BilliardPool
 from celery import Celery
 from celery.concurrency.eventlet import TaskPool as EventletPool
 from celery.concurrency.gevent import TaskPool as GeventPool
-from amqp.exceptions import UnexpectedFrame
-from amqp.transport import TCPTransport
-from billiard.pool import ApplyResult
 from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.worker import WorkController, state, strategy
 from celery.worker.components import StateDB
@@ -61,10 +65,6 @@ def test_the_prefork_pool_tells_its_size_from_what_it_runs() -> None:
     assert "self._processes" in inspect.getsource(BilliardPool.__init__)
 
 
-@pytest.mark.parametrize("pool", [GeventPool, EventletPool])
-def test_a_green_pool_keeps_its_greenlets_in_order(pool: type) -> None:
-    """The newest one is the one just submitted; eventlet's pool does not return it."""
-    assert "pool_map" in inspect.getsource(pool._add_to_pool_map)
 def test_a_flush_keeps_the_tasks_that_children_run() -> None:
     """On Celery 5.6.0 it drops them, and their slots would stay busy for ever."""
     for name in ("_accepted", "_job", "ready"):
@@ -85,6 +85,10 @@ def test_a_flush_keeps_the_tasks_that_children_run() -> None:
     assert {1: running} == cache
 
 
+@pytest.mark.parametrize("pool", [GeventPool, EventletPool])
+def test_a_green_pool_keeps_its_greenlets_in_order(pool: type) -> None:
+    """The newest one is the one just submitted; eventlet's pool does not return it."""
+    assert "pool_map" in inspect.getsource(pool._add_to_pool_map)
 
     newest = object()
 
@@ -225,6 +229,90 @@ def test_amqp_frames_can_be_sent_without_waiting() -> None:
         (spec.Basic.Qos, "lBb", (0, 3, False)),
         (spec.Basic.Cancel, "sb", ("t", False)),
     ] == sent
+
+
+class Frames:
+    """An AMQP connection of which only the socket is real."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.transport = TCPTransport("localhost:1")
+        self.transport.sock = sock
+        self.transport._setup_transport()
+        self.seen: list[tuple[int, int, bytes]] = []
+        self.more: Callable[[], object] = lambda: None
+
+    def on_inbound_frame(self, frame: tuple[int, int, bytes]) -> None:
+        self.seen.append((frame[0], frame[1], bytes(frame[2])))
+        self.more()
+
+
+def frame(number: int, size: int) -> bytes:
+    """Make a frame of type 1 on a channel of that number."""
+    return struct.pack(">BHI", 1, number, size) + bytes(size) + b"\xce"
+
+
+@pytest.fixture
+def frames() -> Iterator[tuple[Frames, socket.socket, Callable[[], None]]]:
+    """Offer a connection, the broker's end of it, and what the event loop calls."""
+    ours, brokers = socket.socketpair()
+    with ours, brokers:
+        connection = Frames(ours)
+        readers: list[Callable[[], None]] = []
+        hub = SimpleNamespace(add_reader=lambda _fd, reader: readers.append(reader))
+        seams.read_in_bulk(connection, hub)
+        yield connection, brokers, readers[0]
+
+
+def test_all_frames_of_a_socket_are_read_at_once(
+    frames: tuple[Frames, socket.socket, Callable[[], None]],
+) -> None:
+    """Nine reads a message are a large part of what a short task costs."""
+    connection, broker, read = frames
+    whole = frame(1, 0) + frame(2, 300) + frame(3, 5)
+    broker.sendall(whole[:-3])
+    read()
+
+    assert [(1, 1, b""), (1, 2, bytes(300))] == connection.seen
+    read()  # nothing has come
+    broker.sendall(whole[-3:])
+    read()
+    assert (1, 3, bytes(5)) == connection.seen[-1]
+    assert b"" == connection.transport._read_buffer
+
+
+def test_a_frame_that_makes_py_amqp_wait_leaves_it_the_next_ones(
+    frames: tuple[Frames, socket.socket, Callable[[], None]],
+) -> None:
+    """A remote control command may declare a queue and read on until the broker's answer."""
+    connection, broker, read = frames
+    waited = []
+
+    def wait() -> None:
+        connection.more = lambda: None
+        waited.append(connection.transport.read_frame()[1])
+
+    connection.more = wait
+    broker.sendall(frame(1, 9) + frame(2, 9) + frame(3, 9))
+    read()
+
+    assert [2] == waited
+    assert [1, 3] == [channel for _, channel, _ in connection.seen]
+
+
+def test_a_closed_or_garbled_connection_is_lost_and_not_read_on(
+    frames: tuple[Frames, socket.socket, Callable[[], None]],
+) -> None:
+    """Celery reconnects at these errors; anything else would end the worker, or spin it."""
+    connection, broker, read = frames
+    broker.sendall(frame(1, 4)[:-1] + b"\0")
+    with pytest.raises(UnexpectedFrame):
+        read()
+    broker.close()
+    with pytest.raises(OSError, match="closed"):
+        read()
+
+    assert not connection.transport.connected
+    assert issubclass(UnexpectedFrame, AmqpConnection.connection_errors)
 
 
 def test_a_consumer_starts_each_queue_without_waiting() -> None:

@@ -256,7 +256,7 @@ class DispatcherMachine(RuleBasedStateMachine):
         assert max(0, self.slots - len(self.runs)) == dispatcher.free
         for band in self.bands:
             waiting = len(self.waiting(band.name))
-            ahead = dispatcher.look_ahead(band.name)
+            _, ahead, _ = dispatcher.demand(band.name)
             assert waiting == dispatcher.held(band.name)
             assert sum(t.band == band.name for t in self.runs) == dispatcher.running(band.name)
             assert 0 <= ahead <= 8 * self.slots

@@ -30,13 +30,13 @@ def test_the_shorter_the_tasks_the_more_messages_are_at_hand(
     service_s: float, expected: int
 ) -> None:
     """Two slots use them up within a round trip; of long tasks another worker may start them."""
-    assert expected == busy(2, service_s).look_ahead("only")
+    assert expected == busy(2, service_s).demand("only")[1]
 
 
 def test_a_band_served_by_rank_has_none_at_hand_before_it_is_used_up() -> None:
     """An urgent message waits better where a worker may be idle than behind a busy one."""
-    assert 0 == busy(2, 0.4, preempts=True).look_ahead("only")
-    assert 2 == busy(2, 0.05, preempts=True).look_ahead("only")
+    assert 0 == busy(2, 0.4, preempts=True).demand("only")[1]
+    assert 2 == busy(2, 0.05, preempts=True).demand("only")[1]
 
 
 def test_unknown_tasks_count_as_long() -> None:
