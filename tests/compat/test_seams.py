@@ -1,4 +1,4 @@
-"""Each undocumented attribute that `worker/seams.py` relies on is still there.
+"""Each undocumented attribute that `worker/seams/` relies on is still there.
 
 A release of Celery, kombu or py-amqp that moves one must fail here, with its name, and not in
 somebody's worker.
@@ -18,7 +18,9 @@ import pytest
 from amqp import Channel as AmqpChannel
 from amqp import Connection as AmqpConnection
 from amqp import spec
+from amqp.abstract_channel import AbstractChannel
 from amqp.exceptions import UnexpectedFrame
+from amqp.method_framing import frame_writer
 from amqp.transport import TCPTransport
 from billiard.pool import ApplyResult
 from billiard.pool import Pool as BilliardPool
@@ -229,6 +231,30 @@ def test_amqp_frames_can_be_sent_without_waiting() -> None:
         (spec.Basic.Qos, "lBb", (0, 3, False)),
         (spec.Basic.Cancel, "sb", ("t", False)),
     ] == sent
+
+
+def test_an_acknowledgement_is_the_frame_that_py_amqp_would_send() -> None:
+    """It is made without py-amqp's writer, which takes longer than the broker does."""
+    sent: list[bytes] = []
+    connection = SimpleNamespace(transport=SimpleNamespace(write=sent.append), bytes_sent=0)
+    connection.frame_max = 131_072
+    writer = frame_writer(connection, SimpleNamespace(write=lambda view: sent.append(bytes(view))))
+    connection.frame_writer = writer
+    channel = SimpleNamespace(connection=connection, channel_id=3)
+    seams.acknowledge_directly(channel)
+    for tag, multiple in ((1, False), (2**40, True)):
+        channel.basic_ack(tag, multiple=multiple)
+        AbstractChannel.send_method(channel, spec.Basic.Ack, "Lb", (tag, multiple))
+
+    assert sent[0] == sent[1]
+    assert sent[2] == sent[3]
+    assert 4 == connection.bytes_sent
+    assert ["delivery_tag", "multiple"] == list(
+        inspect.signature(AmqpChannel.basic_ack).parameters
+    )[1:3]
+    channel.connection = None
+    with pytest.raises(AmqpConnection.recoverable_connection_errors):
+        channel.basic_ack(3)
 
 
 class Frames:

@@ -1,0 +1,158 @@
+"""Undocumented attributes of Celery's worker. Holds for celery 5.6 and 5.7."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from celery.worker import state
+
+#: Celery's step that asks the other workers, by name: a sender has no use for loading it.
+MINGLE = "celery.worker.consumer.mingle.Mingle"
+
+#: Field of the answer to Celery's `hello` that carries the moves a worker knows of.
+MINGLED = "budget_moves"
+
+
+def process_task(consumer: Any) -> Callable[[Any], object]:
+    """Find the worker's own way into the pool, without the pool semaphore in front of it.
+
+    The dispatcher already bounds what is submitted to the number of slots. Waiting for the
+    semaphore as well would only hide whether a request reached the pool.
+    Relies on `WorkController._process_task` and `_process_task_sem`.
+    """
+    controller = consumer.controller
+    if consumer.on_task_request == getattr(controller, "_process_task_sem", None):
+        process: Callable[[Any], object] = controller._process_task
+        return process
+    given: Callable[[Any], object] = consumer.on_task_request
+    return given
+
+
+def most_slots(consumer: Any) -> int:
+    """Tell how many slots the autoscaler may make of the pool; 0 without an autoscaler.
+
+    Relies on `WorkController.autoscale` and `max_concurrency` (set by the Pool bootstep).
+    """
+    controller = consumer.controller
+    if getattr(controller, "autoscale", None):
+        return int(controller.max_concurrency or 0)
+    return 0
+
+
+def newest_greenlet(pool: Any) -> Any:
+    """Find the greenlet of the last submission; eventlet's pool does not return it.
+
+    Relies on `TaskPool._pool_map` of the gevent and eventlet pools, in order of submission.
+    """
+    return next(reversed(pool._pool_map.values()))
+
+
+def flush(pool: Any) -> None:
+    """Let the prefork pool drop what no child has taken, and nothing that a child runs.
+
+    Celery 5.6.0 drops all: nobody is told of their ends, and no slot becomes free again.
+    Relies on `TaskPool._pool`, `Pool._cache` and the jobs' `_job`, `_accepted` and `ready`.
+    """
+    cache = pool._pool._cache
+    running = [job for job in list(cache.values()) if job._accepted]
+    pool.flush()
+    for job in running:
+        if not job.ready():
+            cache[job._job] = job
+
+
+def forget(request: Any) -> None:
+    """Take a request that will not run here out of the worker's own books.
+
+    Relies on `celery.worker.state.task_ready`, which Celery calls when a task has ended.
+    """
+    state.task_ready(request)
+
+
+def revoked_ids() -> Any:
+    """Give the worker's set of revoked task ids. Relies on `celery.worker.state.revoked`."""
+    return state.revoked
+
+
+def scheduled(consumer: Any) -> list[Any]:
+    """List the requests that wait for their ETA, as `celery inspect scheduled` does.
+
+    Relies on the arguments of the timer's entries being the requests.
+    """
+    return [
+        entry.entry.args[0]
+        for entry in list(consumer.timer.schedule.queue)
+        if entry.entry.args and hasattr(entry.entry.args[0], "request_dict")
+    ]
+
+
+def parked(consumer: Any) -> int:
+    """Count the requests that wait for their ETA.
+
+    Relies on `celery.worker.state.scheduled_requests` of Celery 5.7; 5.6 has only the timer.
+    """
+    known = getattr(state, "scheduled_requests", None)
+    return len(scheduled(consumer)) if known is None else len(known)
+
+
+def rate_limited(consumer: Any) -> list[Any]:
+    """List the requests that wait for their task's rate limit.
+
+    Celery counts them nowhere else. Relies on `Consumer.task_buckets` and on the buckets'
+    `contents` of requests and tokens.
+    """
+    return [
+        request
+        for bucket in list(consumer.task_buckets.values())
+        if bucket is not None
+        for request, _tokens in list(bucket.contents)
+    ]
+
+
+def fetched(task_id: str) -> tuple[Any, bool] | None:
+    """Find a request that Celery has fetched, and tell whether it is running.
+
+    Relies on `celery.worker.state.requests` and `active_requests`.
+    """
+    request = state.requests.get(task_id)
+    return None if request is None else (request, request in state.active_requests)
+
+
+def is_accepted(request: Any) -> bool:
+    """Tell whether the pool has said that a request runs and not yet that it has ended.
+
+    Relies on `celery.worker.state.active_requests`.
+    """
+    return request in state.active_requests
+
+
+def on_mingle(consumer: Any, learn: Callable[[list[Any]], object]) -> None:
+    """Let a worker that starts learn, before it takes a message, what the others tell it.
+
+    Celery's mingle asks each of them for its revoked ids at that moment; what our `hello` adds to
+    the answer under `MINGLED` is given to `learn`. Without mingle nothing is learned, and
+    nothing of revokes either.
+    Relies on `Blueprint.steps` and on `Mingle.sync_with_node`, called with an answer's fields.
+    """
+    mingle = consumer.blueprint.steps.get(MINGLE)
+    if mingle is None:
+        return
+    sync = mingle.sync_with_node
+
+    def sync_with_node(consumer: Any, **answer: Any) -> None:
+        told = answer.pop(MINGLED, None)
+        sync(consumer, **answer)
+        if told:
+            learn(told)
+
+    mingle.sync_with_node = sync_with_node
+
+
+def persistence(consumer: Any) -> Any:
+    """Give the worker's open state database (`--statedb`), or None without one.
+
+    Relies on `WorkController._persistence`, made by the StateDB bootstep.
+    """
+    holder = getattr(consumer.controller, "_persistence", None)
+    return None if holder is None else holder.db
