@@ -133,7 +133,9 @@ class Pump:
 
     def pump(self) -> None:
         """Perform decisions until nothing more can start."""
-        if self._is_pumping:
+        # The slots of tasks that a cold shutdown ends are no room for others: what started there
+        # would be ended too, and lost if it was acknowledged in time.
+        if self._is_pumping or seams.is_terminating():
             return
         self._is_pumping = True
         try:

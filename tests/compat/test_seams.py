@@ -113,6 +113,17 @@ def test_a_request_is_forgotten_by_the_books_of_the_worker() -> None:
     assert request not in state.reserved_requests
 
 
+def test_a_cold_shutdown_is_seen_where_celery_s_own_loop_sees_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The slots of tasks that it ends must stay empty."""
+    assert "should_terminate" in inspect.getsource(state.maybe_shutdown)
+    assert not seams.is_terminating()
+    for value in (True, 0, 1):
+        monkeypatch.setattr(state, "should_terminate", value)
+        assert seams.is_terminating()
+
+
 def test_revoked_ids_are_the_ones_that_requests_ask() -> None:
     """Cancelling a held task is revoking it."""
     assert state.revoked is seams.revoked_ids()

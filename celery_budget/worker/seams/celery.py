@@ -127,6 +127,14 @@ def is_accepted(request: Any) -> bool:
     return request in state.active_requests
 
 
+def is_terminating() -> bool:
+    """Tell whether a cold shutdown is under way, in which running tasks are ended.
+
+    Relies on `celery.worker.state.should_terminate`.
+    """
+    return state.should_terminate is not None and state.should_terminate is not False
+
+
 def on_mingle(consumer: Any, learn: Callable[[list[Any]], object]) -> None:
     """Let a worker that starts learn, before it takes a message, what the others tell it.
 
