@@ -160,9 +160,12 @@ def load_app() -> Iterator[LoadApp]:
 
 @pytest.fixture(scope="session")
 def wait_for() -> WaitFor:
-    """Poll a condition every 10 ms; the only wait in these tests."""
+    """Poll a condition every 10 ms; the only wait in these tests.
 
-    def wait(condition: Callable[[], bool], timeout: float = 10.0, what: str = "") -> None:
+    It gives up after a minute: that a machine is slow is no reason to fail.
+    """
+
+    def wait(condition: Callable[[], bool], timeout: float = 60.0, what: str = "") -> None:
         give_up = time.monotonic() + timeout
         while not condition():
             if time.monotonic() > give_up:

@@ -125,7 +125,7 @@ class Fleet:
 
     def outcome(self, task_id: str) -> tuple[str, Any]:
         """Wait for the end of a task and give its state and its result or exception's name."""
-        give_up = time.monotonic() + 20
+        give_up = time.monotonic() + 60
         with redis.Redis.from_url(self.results) as client:
             while not (record := client.get(f"celery-task-meta-{task_id}")):
                 assert time.monotonic() < give_up, f"task {task_id} has not ended"

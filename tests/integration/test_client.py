@@ -191,7 +191,7 @@ def test_a_promoted_task_runs_next_and_once(shop: Shop) -> None:
     # What a broker redelivers, or a sender repeats: the same task as it was before the move.
     shop.module.note.apply_async(("499",), band="optional", task_id=wanted)
     shop.release()
-    shop.wait(lambda: len(shop.texts()) >= 500, timeout=30)
+    shop.wait(lambda: len(shop.texts()) >= 500)
     shop.wait(lambda: "this copy of it is dropped" in worker.log)
 
     assert ("critical", "optional", "queue critical", 1) == (
@@ -304,7 +304,7 @@ def test_moves_that_race_with_workers_lose_and_double_nothing(shop: Shop) -> Non
 
     with ThreadPoolExecutor(4) as threads:
         moved = sum(threads.map(move, Random(1).sample(ids, 200)))
-    shop.wait(lambda: len(shop.texts()) >= len(texts), timeout=60)
+    shop.wait(lambda: len(shop.texts()) >= len(texts))
 
     assert sorted(texts) == sorted(shop.texts())
     assert moved > 0
@@ -475,7 +475,7 @@ def test_workers_without_celery_budget_are_asked_in_celerys_words(shop: Shop) ->
     try:
         with Celery("plain", broker=shop.broker.url) as plain:
             running = plain.send_task("tests.apps.stock.hold", (60,)).id
-            shop.wait(lambda: shop.journal.count("started") == 1, timeout=30)
+            shop.wait(lambda: shop.journal.count("started") == 1)
             fetched = plain.send_task("tests.apps.stock.hold", (0,)).id
             shop.wait(lambda: shop.client.status(fetched).reason == "fetched")
         first, second = shop.client.status(running), shop.client.status(fetched)

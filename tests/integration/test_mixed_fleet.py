@@ -35,7 +35,6 @@ def test_every_task_of_a_mixed_fleet_runs_once(alone: Fleet, wait_for: WaitFor, 
     for kind in senders:
         wait_for(
             lambda kind=kind: alone.journal.count("ended", key=f"{key} {kind}") == COUNT,
-            timeout=20,
             what=f"what the {kind} sender sent",
         )
 

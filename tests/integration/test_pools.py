@@ -44,7 +44,7 @@ def test_a_pool_runs_tasks_by_band_with_their_terms(
             shop.pause.apply_async((key, 0.05, number), band=band, tenant="acme", queue="plain")
     wait_for(lambda: held(shop) == 15, what="what is held")
     gate.touch()
-    wait_for(lambda: fleet.journal.count("ended", key=key) == 15, timeout=20, what="all tasks")
+    wait_for(lambda: fleet.journal.count("ended", key=key) == 15, what="all tasks")
     outcome = fleet.outcome(shop.note.delay(key, 7).id)
     worker.send(signal.SIGTERM)
     status = worker.wait()
@@ -67,7 +67,7 @@ def test_the_solo_pool_serves_every_band(
     for number in range(30):
         band = ("optional", "important", "critical")[number % 3]
         shop.note.apply_async((key, number), band=band, tenant="acme")
-    wait_for(lambda: fleet.journal.count("ran", key=key) == 30, timeout=20, what="all tasks")
+    wait_for(lambda: fleet.journal.count("ran", key=key) == 30, what="all tasks")
     worker.send(signal.SIGTERM)
     status = worker.wait()
 
@@ -88,7 +88,7 @@ def test_short_tasks_keep_a_pool_busy(
     sent = time.monotonic()
     for number in range(200):
         shop.note.delay(key, number)
-    wait_for(lambda: fleet.journal.count("ran", key=key) == 200, timeout=30, what="all tasks")
+    wait_for(lambda: fleet.journal.count("ran", key=key) == 200, what="all tasks")
     took = time.monotonic() - sent
 
     assert list(range(200)) == sorted(
@@ -105,7 +105,7 @@ def test_a_slot_that_frees_is_used_at_once(
     fleet.start(*QUEUES, pool=pool, concurrency=1)
     for number in range(6):
         shop.pause.delay(key, 0.3, number)
-    wait_for(lambda: fleet.journal.count("ended", key=key) == 6, timeout=20, what="all tasks")
+    wait_for(lambda: fleet.journal.count("ended", key=key) == 6, what="all tasks")
 
     starts = [entry["at"] for entry in fleet.journal.entries("started", key=key)]
     ends = [entry["at"] for entry in fleet.journal.entries("ended", key=key)]
@@ -136,7 +136,7 @@ def test_children_are_replaced_after_so_many_tasks(
     fleet.start(*QUEUES, "--max-tasks-per-child", "3", concurrency=2)
     for number in range(30):
         shop.note.delay(key, number)
-    wait_for(lambda: fleet.journal.count("ran", key=key) == 30, timeout=30, what="all tasks")
+    wait_for(lambda: fleet.journal.count("ran", key=key) == 30, what="all tasks")
 
     ran = fleet.journal.entries("ran", key=key)
     per_child = [sum(entry["pid"] == pid for entry in ran) for pid in {e["pid"] for e in ran}]
@@ -151,7 +151,7 @@ def test_an_autoscaled_pool_grows_under_load_and_uses_what_it_grew(
     fleet.start(*QUEUES, "--autoscale", "4,1")
     for number in range(8):
         shop.wait.delay(key, str(gate), number)
-    wait_for(lambda: fleet.journal.count("started", key=key) == 4, timeout=15, what="four at once")
+    wait_for(lambda: fleet.journal.count("started", key=key) == 4, what="four at once")
     (stats,) = shop.app.control.inspect(timeout=5, limit=1).stats().values()
     running = fleet.journal.count("started", key=key)
     gate.touch()

@@ -65,10 +65,10 @@ def reconnect(shop: ModuleType, worker: Worker, wait_for: WaitFor) -> Reconnect:
     def reconnect(after: Callable[[], None]) -> None:
         before = worker.log.count("Connected to")
         after()
-        wait_for(lambda: worker.log.count("Connected to") > before, timeout=20, what="a reconnect")
+        wait_for(lambda: worker.log.count("Connected to") > before, what="a reconnect")
         # It says so before it makes those connections that the next cut shall break.
         inspect = shop.app.control.inspect([worker.name], timeout=0.5, limit=1)
-        wait_for(lambda: bool(inspect.ping()), timeout=20, what="the event loop")
+        wait_for(lambda: bool(inspect.ping()), what="the event loop")
 
     return reconnect
 
@@ -192,7 +192,6 @@ def test_cuts_under_load_lose_no_slot_and_no_task(
     lost = 5 if fleet.broker.kind == "redis" else 0
     wait_for(
         lambda: len({ran["number"] for ran in fleet.journal.entries("ran", key=key)}) >= 400 - lost,
-        timeout=20,
         what="all tasks",
     )
     wait_for(lambda: free(shop) == SLOTS, what="free slots")
@@ -220,7 +219,7 @@ def test_a_countdown_outlives_a_reconnect(
     # Not merely gone from the queue: what Redis has popped and not sent dies with the connection.
     wait_for(lambda: f"[{sent.id}] received" in worker.log, what="the delivery")
     reconnect(proxy.cut)
-    wait_for(lambda: fleet.journal.count("ran", key=key) == 1, timeout=20, what="the task")
+    wait_for(lambda: fleet.journal.count("ran", key=key) == 1, what="the task")
 
     assert 1 == fleet.journal.count("ran", key=key)
 
@@ -241,9 +240,7 @@ def test_a_worker_survives_the_restart_of_an_empty_redis(
             wait_for(lambda: fleet.journal.count("started", key=key) == SLOTS, what="full slots")
             before = worker.log.count("Connected to")
             server.restart()
-            wait_for(
-                lambda: worker.log.count("Connected to") > before, timeout=20, what="a reconnect"
-            )
+            wait_for(lambda: worker.log.count("Connected to") > before, what="a reconnect")
             gate.touch()
             wait_for(lambda: fleet.journal.count("ended", key=key) == SLOTS, what="the running")
             for number in range(SLOTS):

@@ -61,7 +61,7 @@ def hold(fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str) -> None:
     with shop.app.producer_pool.acquire(block=True) as producer:
         for number in range(HELD):
             shop.note.apply_async((key, number), queue="plain", producer=producer)
-    wait_for(lambda: is_holding(shop, HELD), timeout=30, what="a thousand held tickets")
+    wait_for(lambda: is_holding(shop, HELD), what="a thousand held tickets")
 
 
 def is_holding(shop: ModuleType, count: int) -> bool:
@@ -90,7 +90,7 @@ def test_warm_shutdown_returns_a_thousand_held_tasks_at_once_and_in_order(
     wait_for(lambda: fleet.length("plain") == HELD, what="the return of all")
     took = time.monotonic() - asked
     other = start(fleet, concurrency=1)
-    wait_for(lambda: fleet.journal.count("ran", key=key) == HELD, timeout=60, what="all tasks")
+    wait_for(lambda: fleet.journal.count("ran", key=key) == HELD, what="all tasks")
     gate.touch()
     status = worker.wait()
     other.kill()
@@ -111,7 +111,7 @@ def test_kill_9_loses_no_held_task(
     hold(fleet, shop, wait_for, key)
     worker.kill()
     fleet.start("-Q", "celery,plain", concurrency=1, **HEIR)
-    wait_for(lambda: fleet.journal.count("ran", key=key) >= HELD, timeout=60, what="all tasks")
+    wait_for(lambda: fleet.journal.count("ran", key=key) >= HELD, what="all tasks")
 
     # In order on RabbitMQ only; Redis gives them back by the age of their delivery.
     assert list(range(HELD)) == sorted(numbers(fleet, key))

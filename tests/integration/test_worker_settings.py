@@ -101,7 +101,7 @@ def test_a_flow_of_tasks_runs_once_each_under_common_settings(
     for number in range(60):
         band = ("critical", "important", "optional")[number % 3]
         shop.note.apply_async((key, number), band=band)
-    wait_for(lambda: alone.journal.count("ran", key=key) >= 60, timeout=20, what="all tasks")
+    wait_for(lambda: alone.journal.count("ran", key=key) >= 60, what="all tasks")
 
     assert list(range(60)) == sorted(ran["number"] for ran in alone.journal.entries("ran", key=key))
 
@@ -137,7 +137,7 @@ def test_late_acknowledgement_works_on_quorum_queues(
     for number in range(60):
         band = ("critical", "important", "optional")[number % 3]
         shop.note.apply_async((key, number), band=band)
-    wait_for(lambda: alone.journal.count("ran", key=key) >= 60, timeout=20, what="all tasks")
+    wait_for(lambda: alone.journal.count("ran", key=key) >= 60, what="all tasks")
 
     assert list(range(60)) == sorted(ran["number"] for ran in alone.journal.entries("ran", key=key))
 
