@@ -146,7 +146,7 @@ class BandStep(StartStopStep):
             intake=Intake(policy),
             moves=self.moves,
             process=seams.process_task(c),
-            size=lambda: pool.num_processes,
+            size=seams.size(pool),
         )
         c.pool = self.pump.pool = SlotPool(pool, self.pump.ended)
         c.on_task_request = self.pump.offer

@@ -63,6 +63,8 @@ def test_the_autoscaler_tells_its_maximum() -> None:
 
 def test_the_prefork_pool_tells_its_size_from_what_it_runs() -> None:
     """Slots are asked for at each decision, so that pool_grow takes effect at once."""
+    pool = SimpleNamespace(is_green=False, num_processes=3)
+    assert 3 == seams.size(pool)()
     assert "_processes" in inspect.getsource(PreforkPool.num_processes.fget)
     assert "self._processes" in inspect.getsource(BilliardPool.__init__)
 
@@ -85,6 +87,20 @@ def test_a_flush_keeps_the_tasks_that_children_run() -> None:
     seams.flush(SimpleNamespace(_pool=SimpleNamespace(_cache=cache), flush=cache.clear))
 
     assert {1: running} == cache
+
+
+@pytest.mark.parametrize("pool", [GeventPool, EventletPool])
+def test_a_green_pool_tells_its_size(pool: type) -> None:
+    """What the gevent pool of Celery 5.6 tells otherwise are its running greenlets."""
+    assert "self._pool.size" in inspect.getsource(pool.grow) or pool is EventletPool
+    assert pool.is_green
+
+    green = SimpleNamespace(is_green=True, limit=3, _pool=None)
+    size = seams.size(green)
+
+    assert 3 == size()
+    green._pool = SimpleNamespace(size=4)
+    assert 4 == size()
 
 
 @pytest.mark.parametrize("pool", [GeventPool, EventletPool])

@@ -10,6 +10,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from celery.worker import state
 from kombu import Queue
 
 from tests.conftest import WaitFor
@@ -58,8 +59,10 @@ def test_active_reserved_scheduled_and_query_task_find_what_a_worker_has(
     gate.touch()
 
     assert sorted(running) == sorted(active)
-    assert {running[0]: "active", held: "reserved", later: "scheduled"} == {
-        task_id: state for task_id, (state, _request) in found.items()
+    # Celery 5.6 does not find what waits for its ETA.
+    scheduled = {later: "scheduled"} if hasattr(state, "scheduled_requests") else {}
+    assert {running[0]: "active", held: "reserved", **scheduled} == {
+        task_id: found_as for task_id, (found_as, _request) in found.items()
     }
     shop.app.control.revoke(later)
 

@@ -28,6 +28,7 @@ from celery_budget.worker.seams.celery import (
     rate_limited,
     revoked_ids,
     scheduled,
+    size,
 )
 from celery_budget.worker.seams.redis import (
     gate,
@@ -70,4 +71,5 @@ __all__ = [
     "send_cancel",
     "send_consume",
     "send_prefetch",
+    "size",
 ]

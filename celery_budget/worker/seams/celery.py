@@ -29,6 +29,18 @@ def process_task(consumer: Any) -> Callable[[Any], object]:
     return given
 
 
+def size(pool: Any) -> Callable[[], int]:
+    """Find out how to ask a pool for its slots, which may become more or fewer.
+
+    The gevent pool of Celery 5.6 tells its running greenlets as `num_processes`: none, at first.
+    Relies on `TaskPool._pool` of green pools, made when they start, whose `size` is what `grow`
+    and `shrink` change.
+    """
+    if pool.is_green:
+        return lambda: int(pool.limit if pool._pool is None else pool._pool.size)
+    return lambda: int(pool.num_processes)
+
+
 def most_slots(consumer: Any) -> int:
     """Tell how many slots the autoscaler may make of the pool; 0 without an autoscaler.
 
