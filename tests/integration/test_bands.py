@@ -74,7 +74,7 @@ def test_critical_work_in_the_broker_overtakes_the_rest(
     fill(fleet, shop, wait_for, gate)
     for band, count in (("optional", 4), ("important", 4), ("critical", 4)):
         for number in range(count):
-            shop.pause.apply_async((key, 0.4, number), band=band)
+            shop.pause.apply_async((key, 1.0, number), band=band)
     gate.touch()
     wait_for(lambda: fleet.journal.count("ended", key=key) == 12, what="all tasks")
 
@@ -83,7 +83,7 @@ def test_critical_work_in_the_broker_overtakes_the_rest(
     # worker waits for it no longer than a small part of the task's time. tests/properties has
     # the strict order, on a clock of its own.
     places = {band: mean(n for n, each in enumerate(bands) if each == band) for band in set(bands)}
-    assert "critical" == min(places, key=lambda band: places[band])
+    assert places["critical"] < places["optional"]
 
 
 def test_the_broker_keeps_what_cannot_start(
