@@ -34,7 +34,7 @@ GATHER_PART = 0.02
 #: No message comes sooner, so that a shorter wait would be in vain, seconds.
 LEAST_GATHER_S = 0.001
 
-#: Before a shorter task nothing waits, seconds.
+#: Before a shorter task nothing waits, seconds: `limit` is 0.0 for it, and need not be asked.
 LEAST_EXPECTED_S = LEAST_GATHER_S / GATHER_PART
 
 #: Part of the time that tasks ran which may be spent on waiting for messages that do come. Tasks
@@ -68,8 +68,6 @@ class Patience:
         Args:
             expected_s: Service time of the ticket that would wait.
         """
-        if expected_s < LEAST_EXPECTED_S:
-            return 0.0
         limit = min(self.longest_s, GATHER_PART * expected_s, self.left_s)
         return limit if limit >= LEAST_GATHER_S else 0.0
 

@@ -73,11 +73,13 @@ def reconnect(shop: ModuleType, worker: Worker, wait_for: WaitFor) -> Reconnect:
     return reconnect
 
 
-def wait_until_acknowledged(fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str) -> None:
-    """Return when the slots are full and the worker has told the broker so.
+def fill(fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, gate: Path) -> None:
+    """Fill the slots, and return when the worker has told the broker so.
 
     Else their messages come again. What was sent still arrives if the proxy hangs up.
     """
+    for number in range(SLOTS):
+        shop.wait.delay(key, str(gate), number)
     wait_for(lambda: fleet.journal.count("started", key=key) == SLOTS, what="full slots")
 
     def is_acknowledged() -> bool:
@@ -116,9 +118,7 @@ def test_tasks_that_run_meanwhile_end_once_and_free_their_slots(
     gate: Path,
 ) -> None:
     """Their slots are still busy when the new connection begins to bring messages."""
-    for number in range(SLOTS):
-        shop.wait.delay(key, str(gate), number)
-    wait_until_acknowledged(fleet, shop, wait_for, key)
+    fill(fleet, shop, wait_for, key, gate)
     reconnect(proxy.hang_up)
     second = fleet.gate()
     for number in range(SLOTS):
@@ -146,9 +146,7 @@ def test_what_was_held_runs_once_after_a_reconnect(
     gate: Path,
 ) -> None:
     """RabbitMQ sends it again; over Redis the worker must give it back, or it waits an hour."""
-    for number in range(SLOTS):
-        shop.wait.delay(key, str(gate), number)
-    wait_until_acknowledged(fleet, shop, wait_for, key)
+    fill(fleet, shop, wait_for, key, gate)
     # Over Redis what was asked for before the slots filled. With unacknowledged messages on
     # Celery's own channel kombu 5.7 does not survive the loss, with bands or without.
     queues = ["critical", "optional"] if fleet.broker.kind == "redis" else ["plain", "plain"]
