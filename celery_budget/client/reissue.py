@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from celery_budget.client.copy import carried
 from celery_budget.headers import HEADER, Stamp, write
+from celery_budget.producer.stamp import fields
 from celery_budget.worker.moves import HANDED_ON
 
 if TYPE_CHECKING:
@@ -34,9 +35,12 @@ def publish_again(signature: Signature, task_id: str, target: Target, known: int
     # seconds since 1970 are above any count of moves, and stay below 2**31 until 2038.
     number = max(known % HANDED_ON + 1, int(time()))
 
-    def count(headers: dict[str, object] | None = None, **_signal: object) -> None:
+    def count(
+        headers: dict[str, object] | None = None, body: object = None, **_signal: object
+    ) -> None:
         stamp = None if headers is None else carried(headers)
-        if headers is not None and headers.get("id") == task_id and stamp is not None:
+        is_copy = fields(headers, body).get("id") == task_id
+        if headers is not None and is_copy and stamp is not None:
             headers[HEADER] = write(replace(stamp, move=number))
 
     before_task_publish.connect(count, weak=False)

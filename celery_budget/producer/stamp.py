@@ -53,10 +53,21 @@ def expire(
     expires_s = None if properties is None else properties.pop(EXPIRES_S, None)
     if expires_s is None:
         return
-    # Protocol 1 keeps the task's fields in the body.
-    fields = headers if headers and "id" in headers else body
-    if isinstance(fields, dict) and fields.get("expires") is None:
-        fields["expires"] = (datetime.now(UTC) + timedelta(seconds=expires_s)).isoformat()
+    found = fields(headers, body)
+    if found.get("expires") is None:
+        found["expires"] = (datetime.now(UTC) + timedelta(seconds=expires_s)).isoformat()
+
+
+def fields(headers: dict[str, object] | None, body: object) -> dict[str, object]:
+    """Find Celery's fields of a message that is about to leave; changing them changes it.
+
+    Args:
+        headers: As `before_task_publish` has them.
+        body: As well: protocol 1 keeps the task's fields there.
+    """
+    if headers and "id" in headers:
+        return headers
+    return body if isinstance(body, dict) else {}
 
 
 def connect() -> None:

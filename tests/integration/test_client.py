@@ -347,8 +347,10 @@ def test_a_task_that_nobody_has_cannot_be_moved(shop: Shop) -> None:
     assert {worker.name, "queue optional"} <= set(raised.value.searched)
 
 
-def test_a_signature_moves_without_searching(shop: Shop) -> None:
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_a_signature_moves_without_searching(shop: Shop, protocol: int) -> None:
     """Where a message cannot be reached, the copy runs and the message is dropped when it comes."""
+    shop.module.app.conf.task_protocol = protocol
     worker = shop.worker()
     shop.fill()
     wanted = shop.publish(5)[-1]
@@ -441,13 +443,15 @@ def test_a_move_keeps_priority_and_key_prefix(redis_broker: Broker, load_app: Lo
     ].items()
 
 
-def test_a_message_without_a_stamp_moves_too(shop: Shop) -> None:
+@pytest.mark.parametrize("protocol", [1, 2])
+def test_a_message_without_a_stamp_moves_too(shop: Shop, protocol: int) -> None:
     """Senders without celery-budget publish into the same queues."""
     shop.worker()
     shop.fill()
     shop.publish(3)
     with Celery("plain", broker=shop.broker.url) as plain:
         plain.conf.task_default_queue = "optional"
+        plain.conf.task_protocol = protocol
         task_id = plain.send_task(f"{MODULE}.note", ("plain",)).id
 
     moved = shop.client.move(task_id, "critical")
