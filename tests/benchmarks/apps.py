@@ -16,7 +16,7 @@ from kombu.entity import Queue
 
 from tests.benchmarks.progress import Marker
 from tests.benchmarks.records import Journal
-from tests.benchmarks.variants import BANDS, BROKER, DIRECTORY, QUEUES, VARIANT, Variant
+from tests.benchmarks.variants import BANDS, BROKER, DIRECTORY, VARIANT, Variant
 
 # Redis serves the lowest number first, RabbitMQ the highest; both take 0-9.
 _REDIS_PRIORITY = {"critical": 0, "important": 3, "optional": 9}
@@ -64,9 +64,9 @@ def _queue(name: str, arguments: dict[str, int] | None = None) -> Queue:
 def _stock_settings(app: Celery, variant: Variant, *, redis: bool) -> None:
     """Give stock Celery what its own documentation offers against overload."""
     if variant.queue_per_band:
-        app.conf.task_queues = [_queue(name) for name in QUEUES.values()]
+        app.conf.task_queues = [_queue(name) for name in variant.queues.values()]
     elif variant.priorities and not redis:
-        app.conf.task_queues = [_queue("celery", {"x-max-priority": 10})]
+        app.conf.task_queues = [_queue(variant.queues["important"], {"x-max-priority": 10})]
     elif variant.priorities:
         app.conf.broker_transport_options = {
             "queue_order_strategy": "priority",
@@ -80,7 +80,7 @@ def _options(variant: Variant, band: str, *, redis: bool) -> dict[str, object]:
         return {"band": band} if variant.policy else {}
     options: dict[str, object] = {}
     if variant.queue_per_band:
-        options["queue"] = QUEUES[band]
+        options["queue"] = variant.queues[band]
     if variant.priorities:
         options["priority"] = (_REDIS_PRIORITY if redis else _RABBITMQ_PRIORITY)[band]
     return options
@@ -92,6 +92,7 @@ def _make(broker: str, variant: Variant) -> Celery:
         task_ignore_result=True,
         worker_prefetch_multiplier=variant.prefetch_multiplier,
         broker_connection_retry_on_startup=True,
+        task_default_queue=variant.queues["important"],
     )
     redis = _is_redis(broker)
     if variant.policy is None:

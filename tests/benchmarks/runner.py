@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,9 @@ from typing import TypeVar
 from kombu.connection import Connection
 
 from celery_budget.embedded import OwnedProcess
-from tests.benchmarks.progress import Progress, read_progress
+from tests.benchmarks.progress import read_progress
 from tests.benchmarks.records import Published, Record, read_published, read_records
-from tests.benchmarks.variants import BROKER, DIRECTORY, QUEUES, VARIANT, Variant
+from tests.benchmarks.variants import BROKER, DIRECTORY, VARIANT, Variant
 
 _ROOT = Path(__file__).parents[2]
 # Longer than any load takes to publish: the longest is an overload run's, of its own length.
@@ -80,15 +80,19 @@ class Run:
         assert published is not None
         return published
 
-    def start_worker(self, pool: Pool) -> OwnedProcess:
+    def start_worker(self, pool: Pool, name: str = "celery") -> OwnedProcess:
         """Start a `celery worker` with the options of an everyday deployment.
 
         Mingle, gossip, heartbeats and the fair pool strategy stay on, as by default.
+
+        Args:
+            pool: How it executes.
+            name: Its node name; two that run at once need two.
         """
         command = ["-m", "celery", "-A", "tests.benchmarks.apps", "worker", "-l", "WARNING"]
-        return self._spawn([*command, "-P", pool.kind, "-c", str(pool.slots)])
+        return self._spawn([*command, "-P", pool.kind, "-c", str(pool.slots), "-n", f"{name}@%h"])
 
-    def wait_for(self, worker: OwnedProcess, count: int, timeout_s: float) -> Progress:
+    def wait_for(self, worker: OwnedProcess, count: int, timeout_s: float) -> None:
         """Wait until this many bodies have run.
 
         Args:
@@ -99,9 +103,10 @@ class Run:
         Raises:
             ServerFailed: The worker ended, or the time passed, before.
         """
-        worker.wait_until(
-            lambda: read_progress(self._directory).count >= count, timeout_s, f"{count} tasks"
-        )
+        worker.wait_until(lambda: self.progress() >= count, timeout_s, f"{count} tasks")
+
+    def progress(self) -> int:
+        """Tell how many bodies have run."""
         return read_progress(self._directory)
 
     def records(self) -> list[Record]:
@@ -126,17 +131,17 @@ def start_run(broker: str, variant: Variant) -> Iterator[Run]:
         tempfile.TemporaryDirectory(prefix="celery-budget-bench-") as directory,
         ExitStack() as cleaning,
     ):
-        _clear(broker)
-        cleaning.callback(_clear, broker)
+        _clear(broker, variant.queues.values())
+        cleaning.callback(_clear, broker, variant.queues.values())
         yield Run(broker, variant, Path(directory), cleaning)
 
 
-def _clear(broker: str) -> None:
+def _clear(broker: str, queues: Iterable[str]) -> None:
     """Remove the queues, whose arguments differ between variants, with all they hold."""
     with Connection(broker) as connection:
         channel = connection.default_channel
         is_redis = connection.transport.driver_type == "redis"
-        for queue in QUEUES.values():
+        for queue in queues:
             # kombu's Redis transport deletes only queues that its own process declared.
             channel.queue_purge(queue) if is_redis else channel.queue_delete(queue)
         if is_redis:

@@ -1,19 +1,20 @@
 """How many no-op tasks a second a worker runs, against stock Celery.
 
-All messages are in the broker before the worker starts. The clock runs from the first body's
-start to the last body's end, so that neither start-up nor shutdown counts; `progress.py` tells
-both at the same cost in every variant.
+All messages are in the broker before the workers start. The workers of one round take turns on
+the machine (`turns.py`); only bodies inside the turns count, so that neither start-up nor shutdown
+does. `progress.py` counts them at the same cost in every variant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 
-import psutil
-
+from tests.benchmarks.records import Published
 from tests.benchmarks.report import Report, Row, Spread, ratios, spread
-from tests.benchmarks.runner import Pool, alternate, start_run
+from tests.benchmarks.runner import Pool, start_run
+from tests.benchmarks.turns import Racer, race
 from tests.benchmarks.variants import (
     BANDS,
     EMPTY_POLICY,
@@ -24,11 +25,11 @@ from tests.benchmarks.variants import (
     Variant,
 )
 
-# About 5 s of work each on 2 cores with Celery 5.7: Redis gives 700-1,000 tasks a second,
+# About 10 turns each on 2 cores with Celery 5.7: Redis gives 700-1,000 tasks a second,
 # RabbitMQ 2,600 (2026-11).
 MESSAGES = {"redis": 5_000, "rabbitmq": 15_000}
-# 20 times what the slowest pool needed.
-_TIMEOUT_S = 300.0
+# 10 times what a worker needs to start on a busy machine.
+_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ class Rate:
     """One measurement.
 
     Attributes:
-        tasks_per_s: Bodies run by the time between the first's start and the last's end.
+        tasks_per_s: Bodies run in its turns, by the length of these.
         main_cpu_us: CPU time of the worker's main process a task, microseconds.
         publish_us: Wall time of the publisher a message, microseconds.
     """
@@ -74,36 +75,43 @@ class Rate:
     publish_us: float
 
 
-def measure_rate(url: str, variant: Variant, case: Case, messages: int) -> Rate:
-    """Run one worker over preloaded messages until all bodies have run.
+def measure_rates(
+    url: str, variants: Sequence[Variant], case: Case, messages: int
+) -> dict[str, Rate]:
+    """Let one worker of each variant run over preloaded messages, by turns.
 
     Args:
         url: The broker's.
-        variant: What app to run.
+        variants: What apps to run; at most 10.
         case: Pool and bands.
-        messages: How many to preload.
+        messages: How many to preload for each.
+
+    Returns:
+        The rate of each variant by its name.
 
     Raises:
-        ServerFailed: Not all of them ran.
+        ServerFailed: A worker did not start, or ended.
     """
-    with start_run(url, variant) as run:
-        published = run.publish("noop", messages, bands=case.bands)
-        worker = run.start_worker(case.pool)
-        # From the first bodies on, for the CPU time of start-up is not a task's.
-        before = run.wait_for(worker, 1, timeout_s=_TIMEOUT_S)
-        cpu_before = _cpu_s(worker.pid)
-        after = run.wait_for(worker, messages, timeout_s=_TIMEOUT_S)
-        cpu_after = _cpu_s(worker.pid)
-    return Rate(
-        tasks_per_s=messages / after.elapsed_s,
-        main_cpu_us=1e6 * (cpu_after - cpu_before) / (messages - before.count),
-        publish_us=1e6 * (published.ended - published.begun) / messages,
-    )
-
-
-def _cpu_s(pid: int) -> float:
-    times = psutil.Process(pid).cpu_times()
-    return float(times.user + times.system)
+    with ExitStack() as runs:
+        racers: dict[str, Racer] = {}
+        published: dict[str, Published] = {}
+        for number, variant in enumerate(variants):
+            run = runs.enter_context(start_run(url, variant.prefixed(f"{number}-")))
+            published[variant.name] = run.publish("noop", messages, bands=case.bands)
+            worker = run.start_worker(case.pool, name=f"racer{number}")
+            run.wait_for(worker, 1, timeout_s=_TIMEOUT_S)
+            racers[variant.name] = Racer(run, worker, messages)
+            # The next worker starts, and its messages are sent, while this one does not run.
+            racers[variant.name].pause()
+        race(list(racers.values()))
+    return {
+        name: Rate(
+            tasks_per_s=racer.tasks / racer.wall_s,
+            main_cpu_us=1e6 * racer.cpu_s / racer.tasks,
+            publish_us=1e6 * (published[name].ended - published[name].begun) / messages,
+        )
+        for name, racer in racers.items()
+    }
 
 
 def compare_throughput(
@@ -113,7 +121,7 @@ def compare_throughput(
 
     Args:
         urls: Brokers to use.
-        rounds: Alternating rounds a case.
+        rounds: Rounds a case, each with workers of its own.
         announce: Told what is measured next.
     """
     rows: list[Row] = []
@@ -132,10 +140,13 @@ def compare_throughput(
 
 
 def _measure_case(broker: BrokerName, url: str, case: Case, rounds: int) -> dict[str, list[Rate]]:
-    def measure(variant: Variant) -> Rate:
-        return measure_rate(url, variant, case, MESSAGES[broker])
-
-    return alternate([case.stock, *case.ours], rounds, measure)
+    variants = [case.stock, *case.ours]
+    measured = [
+        # Every second round starts, and so publishes, in the other order.
+        measure_rates(url, variants[:: -1 if number % 2 else 1], case, MESSAGES[broker])
+        for number in range(rounds)
+    ]
+    return {variant.name: [rates[variant.name] for rates in measured] for variant in variants}
 
 
 def _compare(broker: BrokerName, case: Case, results: dict[str, list[Rate]]) -> list[Row]:

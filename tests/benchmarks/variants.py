@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
 BrokerName = Literal["redis", "rabbitmq"]
@@ -21,24 +21,25 @@ DIRECTORY = "CELERY_BUDGET_BENCH_DIRECTORY"
 #: Band names, most urgent first.
 BANDS = ("critical", "important", "optional")
 
-#: Which queue each band owns; stock variants with a queue per band use the same names.
-QUEUES: Mapping[str, str] = {"critical": "critical", "important": "celery", "optional": "optional"}
+# Which queue each band owns; stock variants with a queue per band use the same names.
+_QUEUES: Mapping[str, str] = {"critical": "critical", "important": "celery", "optional": "optional"}
 
 
-def three_bands(reserve: int = 0) -> Mapping[str, object]:
+def three_bands(reserve: int = 0, prefix: str = "") -> Mapping[str, object]:
     """Make the README's policy.
 
     Args:
         reserve: Slots kept for the critical band.
+        prefix: Put before the names of queues.
     """
-    return {
-        "default_band": "important",
-        "bands": {
-            "critical": {"queues": ["critical"], "preempts": True, "reserve": reserve},
-            "important": {"queues": ["celery"], "weight": 4},
-            "optional": {"queues": ["optional"], "weight": 1, "min_share": 0.05},
-        },
+    bands: dict[str, dict[str, object]] = {
+        "critical": {"preempts": True, "reserve": reserve},
+        "important": {"weight": 4},
+        "optional": {"weight": 1, "min_share": 0.05},
     }
+    for band, name in _QUEUES.items():
+        bands[band]["queues"] = [prefix + name]
+    return {"default_band": "important", "bands": bands}
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Variant:
         priorities: Stock only: publish with the broker's own message priorities.
         prefetch_multiplier: Celery's setting; 4 is its default.
         reserve: Slots that `policy` keeps free for the critical band.
+        prefix: Put before the names of all queues, so that variants can share a broker.
     """
 
     name: str
@@ -60,6 +62,17 @@ class Variant:
     priorities: bool = False
     prefetch_multiplier: int = 4
     reserve: int = 0
+    prefix: str = ""
+
+    @property
+    def queues(self) -> dict[str, str]:
+        """The queue of each band."""
+        return {band: self.prefix + name for band, name in _QUEUES.items()}
+
+    def prefixed(self, prefix: str) -> Variant:
+        """Give the same variant on queues of its own."""
+        policy = three_bands(self.reserve, prefix) if self.policy else self.policy
+        return replace(self, policy=policy, prefix=prefix)
 
     def encode(self) -> str:
         """Write the variant for another process's environment."""
