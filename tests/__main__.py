@@ -47,7 +47,7 @@ def runs(arguments: Sequence[str]) -> list[list[str]]:
     together = [f"tests/{kind}" for kind in kinds if kind != "e2e"]
     alone = [f"tests/{kind}" for kind in kinds if kind == "e2e"]
     return [
-        *([["-n", "2", *together, *arguments]] if together else []),
+        *([["-n", "2", "--dist", "worksteal", *together, *arguments]] if together else []),
         *([[*alone, *arguments]] if alone else []),
     ]
 

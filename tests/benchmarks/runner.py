@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from celery import Celery
 from kombu.connection import Connection
 
-from celery_budget.embedded import OwnedProcess
+from celery_budget.embedded import OwnedProcess, ServerFailed
 from tests.benchmarks.progress import read_progress
 from tests.benchmarks.records import Published, Record, read_published, read_records
 from tests.benchmarks.variants import BROKER, DIRECTORY, VARIANT, Variant
@@ -24,6 +25,8 @@ from tests.benchmarks.variants import BROKER, DIRECTORY, VARIANT, Variant
 _ROOT = Path(__file__).parents[2]
 # Longer than any load takes to publish: the longest is an overload run's, of its own length.
 _PUBLISH_S = 300.0
+# A worker answers within milliseconds, between two tasks.
+_ANSWER_S = 30.0
 
 Result = TypeVar("Result")
 
@@ -50,6 +53,8 @@ class Run:
     ) -> None:
         self._directory = directory
         self._processes = processes
+        client = processes.enter_context(Celery(broker=broker, set_as_current=False))
+        self._control = client.control
         self._environment = {
             **os.environ,
             BROKER: broker,
@@ -90,7 +95,32 @@ class Run:
             name: Its node name; two that run at once need two.
         """
         command = ["-m", "celery", "-A", "tests.benchmarks.apps", "worker", "-l", "WARNING"]
-        return self._spawn([*command, "-P", pool.kind, "-c", str(pool.slots), "-n", f"{name}@%h"])
+        node = f"{name}@localhost"
+        options = ["-P", pool.kind, "-c", str(pool.slots), "-n", node]
+        return self._spawn([*command, *options], node)
+
+    def tell(self, worker: OwnedProcess, command: str, queue: str) -> None:
+        """Send a remote control command about a queue and wait for the answer.
+
+        Args:
+            worker: As `start_worker` gave it.
+            command: `add_consumer` or `cancel_consumer`.
+            queue: Its name.
+
+        Raises:
+            ServerFailed: The worker did not do it.
+        """
+        worker.require_running()
+        replies = self._control.broadcast(
+            command,
+            arguments={"queue": queue},
+            destination=[worker.name],
+            reply=True,
+            limit=1,
+            timeout=_ANSWER_S,
+        )
+        if not replies or "ok" not in replies[0][worker.name]:
+            raise ServerFailed(worker.name, f"{command} {queue}: answered {replies}", worker.log)
 
     def wait_for(self, worker: OwnedProcess, count: int, timeout_s: float) -> None:
         """Wait until this many bodies have run.
@@ -113,8 +143,10 @@ class Run:
         """Collect what the timed tasks told so far."""
         return read_records(self._directory)
 
-    def _spawn(self, arguments: Sequence[str]) -> OwnedProcess:
-        process = OwnedProcess([sys.executable, *arguments], env=self._environment, cwd=_ROOT)
+    def _spawn(self, arguments: Sequence[str], name: str | None = None) -> OwnedProcess:
+        process = OwnedProcess(
+            [sys.executable, *arguments], env=self._environment, cwd=_ROOT, name=name
+        )
         self._processes.callback(process.stop)
         return process
 
