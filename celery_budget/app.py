@@ -42,9 +42,14 @@ class Installation:
 
     def __init__(self, app: Celery, given: Source) -> None:
         self._app = ref(app)
-        self.given = Path(given).absolute() if isinstance(given, str | Path) else given
-        self._policy: Policy | None = None
         self._lock = Lock()
+        self.replace(given)
+
+    def replace(self, given: Source) -> None:
+        """Take another policy from here on."""
+        with self._lock:
+            self.given = Path(given).absolute() if isinstance(given, str | Path) else given
+            self._policy: Policy | None = None
 
     @property
     def policy_source(self) -> Source:
@@ -87,7 +92,7 @@ def install(app: Celery, policy: Source = None) -> None:
     with _lock:
         known = _installed.get(app)
         if known is not None:
-            known.__init__(app, policy)  # type: ignore[misc]
+            known.replace(policy)
             return
         installation = _installed[app] = Installation(app, policy)
     app.task_cls = task_class(app.task_cls)
