@@ -9,6 +9,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 from pytest_celery import (
@@ -22,6 +23,7 @@ from pytest_celery import (
 from celery_budget.embedded import RedisServer
 from celery_budget.embedded.server import free_ports
 from tests.conftest import must_exist_in_ci
+from tests.e2e import budget_app
 from tests.e2e.nodes import ProcessRedis, start_redis, start_worker
 
 
@@ -49,6 +51,19 @@ def celery_backend(default_redis_broker: ProcessRedis) -> Iterator[CeleryTestBac
     backend = RedisTestBackend(default_redis_broker)
     yield backend
     backend.teardown()
+
+
+@pytest.fixture
+def default_worker_app_module() -> ModuleType:
+    """Give the nodes an app with bands."""
+    return budget_app
+
+
+@pytest.fixture
+def default_worker_command(default_worker_command: list[str]) -> list[str]:
+    """Let the nodes read all bands' queues, where pytest-celery names one with `-Q`."""
+    queues = ",".join(budget_app.app.amqp.queues)
+    return [*default_worker_command, "-Q", queues]
 
 
 @pytest.fixture

@@ -20,3 +20,13 @@ def test_a_killed_worker_works_again_after_its_restart(celery_setup: CeleryTestS
     assert status_after_kill == "exited"
     assert waiting.get(timeout=20) == "pong"
     assert celery_setup.ready(ping=True, control=True)
+
+
+def test_the_nodes_run_with_bands(celery_setup: CeleryTestSetup) -> None:
+    """A stock app in the nodes would pass the tests above just as well."""
+    ping = celery_setup.ping.s().apply_async(queue="critical")
+    (answer,) = celery_setup.app.control.broadcast("budget", reply=True, limit=1, timeout=20)
+    (told,) = answer.values()
+
+    assert ping.get(timeout=20) == "pong"
+    assert {"critical", "important"} == set(told["bands"])
