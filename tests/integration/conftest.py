@@ -6,6 +6,7 @@ import itertools
 import os
 import secrets
 from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,25 @@ def fleet(
 
     Modules may ask for `"quorum"` as well: RabbitMQ with quorum queues for all bands.
     """
+    with _made(request, redis_server, tmp_path_factory.mktemp("fleet")) as made:
+        yield made
+
+
+@pytest.fixture(params=["redis", "rabbitmq"])
+def alone(
+    request: pytest.FixtureRequest, redis_server: RedisServer, tmp_path: Path
+) -> Iterator[Fleet]:
+    """Offer a fleet in which neither workers nor messages of other tests are left."""
+    with _made(request, redis_server, tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def _made(
+    request: pytest.FixtureRequest, redis_server: RedisServer, directory: Path
+) -> Iterator[Fleet]:
+    """Make an empty fleet on the broker that the request's parameter names, and end it."""
     results = _empty(own_database(redis_server.url, _RESULT_DATABASE))
-    directory = tmp_path_factory.mktemp("fleet")
     if request.param == "redis":
         broker = Broker("redis", _empty(own_database(redis_server.url, _FLEET_DATABASE)))
         made = Fleet(broker, results, directory)
@@ -78,7 +96,8 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """Show the workers' logs with a test that failed."""
     report = yield
-    made: Any = getattr(item, "funcargs", {}).get("fleet")
-    if report.failed and isinstance(made, Fleet):
-        report.sections.append(("logs of the fleet's workers", made.logs()[-12_000:]))
+    used: dict[str, Any] = getattr(item, "funcargs", {})
+    for made in (used.get("fleet"), used.get("alone")):
+        if report.failed and isinstance(made, Fleet):
+            report.sections.append(("logs of the fleet's workers", made.logs()[-12_000:]))
     return report

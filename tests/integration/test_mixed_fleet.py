@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from types import ModuleType
 
-import pytest
-
 from tests.conftest import WaitFor
 from tests.fleet import Fleet
 
 COUNT = 60
 EVERY = {"-Q": "critical,celery,important,optional"}
-
-
-@pytest.fixture
-def alone(fleet: Fleet) -> Fleet:
-    """Offer the fleet without workers of earlier tests."""
-    for worker in fleet.workers:
-        worker.kill()
-    return fleet
 
 
 def test_every_task_of_a_mixed_fleet_runs_once(alone: Fleet, wait_for: WaitFor, key: str) -> None:

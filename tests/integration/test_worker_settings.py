@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -11,14 +10,6 @@ import pytest
 
 from tests.conftest import WaitFor
 from tests.fleet import Fleet
-
-
-@pytest.fixture
-def alone(fleet: Fleet) -> Fleet:
-    """Offer the fleet without workers of earlier tests."""
-    for worker in fleet.workers:
-        worker.kill()
-    return fleet
 
 
 def scheduled(shop: ModuleType) -> list[dict[str, Any]]:
@@ -59,13 +50,14 @@ def test_tasks_run_below_the_limit_of_eta_tasks(alone: Fleet, key: str) -> None:
     assert [("SUCCESS", number) for number in range(30)] == outcomes
 
 
-@pytest.mark.parametrize("fleet", ["redis"], indirect=True, scope="module")
+@pytest.mark.parametrize("alone", ["redis"], indirect=True)
 def test_prefetch_can_be_disabled_beside_the_windows(
-    alone: Fleet, wait_for: WaitFor, key: str, gate: Path
+    alone: Fleet, wait_for: WaitFor, key: str
 ) -> None:
     """`worker_disable_prefetch` uses the same handle; a queue of no band must still obey it."""
     alone.start("-Q", "celery,critical,plain", settings={"worker_disable_prefetch": True})
     shop = alone.sender()
+    gate = alone.gate()
     for number in range(2):
         shop.wait.delay(key, str(gate), number)
     wait_for(lambda: alone.journal.count("started", key=key) == 2, what="full slots")
@@ -107,11 +99,12 @@ def test_a_flow_of_tasks_runs_once_each_under_common_settings(
 
 
 def test_late_acknowledging_tasks_fill_all_slots_and_no_more(
-    alone: Fleet, wait_for: WaitFor, key: str, gate: Path
+    alone: Fleet, wait_for: WaitFor, key: str
 ) -> None:
     """Their messages stay unacknowledged while they run, beside those of the next."""
     alone.start(concurrency=2)
     shop = alone.sender()
+    gate = alone.gate()
     for number in range(6):
         shop.wait_late.delay(key, str(gate), number)
     wait_for(lambda: alone.journal.count("started", key=key) == 2, what="full slots")
@@ -127,7 +120,7 @@ def test_late_acknowledging_tasks_fill_all_slots_and_no_more(
     )
 
 
-@pytest.mark.parametrize("fleet", ["quorum"], indirect=True, scope="module")
+@pytest.mark.parametrize("alone", ["quorum"], indirect=True)
 def test_late_acknowledgement_works_on_quorum_queues(
     alone: Fleet, wait_for: WaitFor, key: str
 ) -> None:
@@ -163,7 +156,7 @@ def cpu_s(pid: int) -> float:
     return times.user + times.system
 
 
-@pytest.mark.parametrize("fleet", ["quorum"], indirect=True, scope="module")
+@pytest.mark.parametrize("alone", ["quorum"], indirect=True)
 def test_a_countdown_on_quorum_queues_keeps_its_band(
     alone: Fleet, wait_for: WaitFor, key: str
 ) -> None:
