@@ -6,7 +6,7 @@ two equal stock workers spread over 0.62-1.39 in whole runs (2026-11).
 
 A worker is paused as an operator does it, by `celery control cancel_consumer`. Stopping its
 processes by signal was tried: a task that is stopped in its middle looks to celery-budget as if
-it took long, and long tasks are not fetched ahead, which cost 5 % of the rate.
+it took long, and long tasks are not fetched ahead.
 """
 
 from __future__ import annotations
@@ -36,8 +36,7 @@ class Racer:
         total: Tasks in the broker at its start.
 
     Attributes:
-        turns: Turns that count.
-        tasks: Bodies run in those turns.
+        tasks: Bodies run in the turns that count.
         wall_s: Length of those turns.
         cpu_s: CPU time of the main process in them.
     """
@@ -48,7 +47,6 @@ class Racer:
         self._queues = queues
         self._total = total
         self._most = 0
-        self.turns = 0
         self.tasks = 0
         self.wall_s = 0.0
         self.cpu_s = 0.0
@@ -100,7 +98,6 @@ class Racer:
         self.pause()
         self._most = max(self._most, self._run.progress() - before)
         if counts:
-            self.turns += 1
             self.tasks += ran
             self.wall_s += wall_s
             self.cpu_s += cpu_s
@@ -113,8 +110,8 @@ class Racer:
 def _place(worker: OwnedProcess) -> None:
     """Bind a worker's processes to cores, where the system can and there are two.
 
-    The kernel leaves a process where it happened to start. On a shared machine one core may be
-    slower than the other for minutes: pairs of equal workers differed by 10 % and more.
+    Pairs of equal workers differed by 10 % and more, mostly for as long as they lived. Where the
+    kernel happens to put them is one thing less in which they can differ.
     """
     cores = psutil.Process().cpu_affinity() if psutil.LINUX else []
     if len(cores) < 2:
