@@ -255,13 +255,18 @@ class BandStep(StartStopStep):
         if c.connection is None or c.blueprint.state == RUN:
             self._lose()
         elif held:
+            begun = monotonic()
             try:
                 give_back(held)
             except c.connection_errors + c.channel_errors as error:
                 self._lose()
                 logger.warning("%d unstarted tasks could not be given back: %r.", len(held), error)
             else:
-                logger.info("%d unstarted tasks given back to the broker.", len(held))
+                logger.info(
+                    "%d unstarted tasks given back to the broker in %.3f s.",
+                    len(held),
+                    monotonic() - begun,
+                )
         self.moves.store(seams.persistence(c))
 
     def _lose(self) -> None:

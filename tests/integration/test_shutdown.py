@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import signal
-import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -85,17 +85,21 @@ def test_warm_shutdown_returns_a_thousand_held_tasks_at_once_and_in_order(
     worker = start(fleet)
     fill(fleet, shop, wait_for, gate, key)
     hold(fleet, shop, wait_for, key)
-    asked = time.monotonic()
     worker.send(signal.SIGTERM)
+    # While its slots are still busy: the gate is shut.
     wait_for(lambda: fleet.length("plain") == HELD, what="the return of all")
-    took = time.monotonic() - asked
     other = start(fleet, concurrency=1)
     wait_for(lambda: fleet.journal.count("ran", key=key) == HELD, what="all tasks")
     gate.touch()
     status = worker.wait()
     other.kill()
 
-    assert took < 2.0
+    # By the worker's own clock: when Celery's loop notices a signal is not ours to promise.
+    returned = re.search(
+        r"1000 unstarted tasks given back to the broker in ([0-9.]+) s", worker.log
+    )
+    assert returned is not None
+    assert float(returned[1]) < 2.0
     assert list(range(HELD)) == numbers(fleet, key)
     assert 0 == status
     # The running ones were left in peace and acknowledged.
