@@ -51,6 +51,25 @@ class DurationError(BudgetError, ValueError):
         return f"{self.value} is not a duration: {self.problem}"
 
 
+class AmountError(BudgetError, ValueError):
+    """Fix an amount, a share or a window: it cannot be read, or is out of bounds.
+
+    Attributes:
+        wanted: What it should have been, with its article, e.g. "an amount of memory".
+        value: What was given, shortened for display.
+        problem: What is wrong with it.
+    """
+
+    def __init__(self, wanted: str, value: str, problem: str) -> None:
+        super().__init__(wanted, value, problem)
+        self.wanted = wanted
+        self.value = value
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return f"{self.value} is not {self.wanted}: {self.problem}"
+
+
 class PolicyError(BudgetError):
     """Fix the policy: it was refused whole, with every mistake found in it.
 
@@ -176,3 +195,25 @@ class NotInstalled(BudgetError):  # noqa: N818 - says what is the case
             f"the app {self.app} has no celery-budget; where it is made, add: "
             "from celery_budget import install; install(app)"
         )
+
+
+class UnknownResource(BudgetError, LookupError):  # noqa: N818 - says what is the case
+    """Charge a resource that the policy names, or name this one in the policy.
+
+    Attributes:
+        resource: What was to be charged.
+        known: The resources that tasks can charge under this policy.
+        suggestion: "did you mean usd?"; "" when nothing is close.
+    """
+
+    def __init__(self, resource: str, known: Sequence[str], suggestion: str = "") -> None:
+        self.resource = resource
+        self.known = tuple(known)
+        self.suggestion = suggestion
+        super().__init__(resource, self.known, suggestion)
+
+    def __str__(self) -> str:
+        text = f"resource {self.resource} cannot be charged: the policy does not name it"
+        if self.known:
+            text = f"{text}; it names {', '.join(self.known)}"
+        return f"{text}; {self.suggestion}" if self.suggestion else text

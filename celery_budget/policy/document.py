@@ -1,45 +1,44 @@
 """The shape of the policy file: its tables, keys, types and bounds, as an editor sees them.
 
 No meaning is given to it here: `policy/load.py` reads a file into these shapes, checks what
-one key alone cannot show, and builds the `Policy`. The descriptions end up in the JSON
-Schema. msgspec rather than pydantic, because every worker loads this: 0.6 MB against 7.5 MB.
+one key alone cannot show, and builds the `Policy`. How single values are written is in
+`policy/notation.py`. The descriptions end up in the JSON Schema. msgspec rather than
+pydantic, because every worker loads this: 0.6 MB against 7.5 MB.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from celery_budget.policy.names import MAX_TEXT, NAME_PATTERN
+from celery_budget.policy.names import MAX_TEXT
+from celery_budget.policy.notation import (
+    MAX_PATTERN,
+    ActionName,
+    Amount,
+    BandName,
+    BudgetKey,
+    CallerOption,
+    CeilingKey,
+    Duration,
+    Limit,
+    LimitText,
+    OnLossName,
+    Pattern,
+    QueueName,
+    ResourceName,
+    Share,
+)
 
 #: A table of at most this many bands is a list of priorities; beyond it is a mistake, as
 #: each band costs every worker a broker channel.
 MAX_BANDS = 64
 
-#: Longest task name or pattern, in characters.
-MAX_PATTERN = 255
-
-DurationText = Annotated[
-    str,
-    Meta(
-        pattern=r"^\s*([0-9]+(\.[0-9]+)?\s*(d|h|m|s|ms)\s*)+$|^\s*[0-9]+(\.[0-9]+)?\s*$",
-        description='For example "250ms", "2s", "1h30m", "1d".',
-        examples=["250ms", "2s", "1h30m", "1d"],
-    ),
-]
-Duration = DurationText | Annotated[float, Meta(gt=0, description="Seconds.")]
-BandName = Annotated[str, Meta(pattern=NAME_PATTERN, description="Name of a band.")]
-QueueName = Annotated[str, Meta(min_length=1, max_length=255)]
-Pattern = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=MAX_PATTERN,
-        description='Task name, or shell pattern over task names such as "payments.*".',
-    ),
-]
-CallerOption = Literal["band", "tenant", "deadline", "expires"]
+#: Each budget may give every matching name an account of its own, and every account is
+#: looked at before a task starts.
+MAX_BUDGETS = 256
+MAX_RESOURCES = 16
 
 
 class BandTable(Struct, forbid_unknown_fields=True):
@@ -98,6 +97,10 @@ class BandTable(Struct, forbid_unknown_fields=True):
         ]
         | UnsetType
     ) = UNSET
+    on_ledger_loss: Annotated[
+        OnLossName,
+        Meta(description="What its tasks do while the ledger of the budgets is out of reach."),
+    ] = "local"
 
 
 class TaskTable(Struct, forbid_unknown_fields=True):
@@ -119,6 +122,92 @@ class TaskTable(Struct, forbid_unknown_fields=True):
         UNSET
     )
     expires: Annotated[Duration, Meta(description="Hard expiry, from publish.")] | UnsetType = UNSET
+    cost: (
+        Annotated[
+            dict[ResourceName, Amount],
+            Meta(description="What one execution is expected to use, by resource."),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class StepTable(Struct, forbid_unknown_fields=True):
+    """One step of `on_exhausted`: what happens from a share of the limit on."""
+
+    do: Annotated[ActionName, Meta(description="hold, degrade, demote or shed.")]
+    at: (
+        Annotated[Share, Meta(description="Used share of the limit where it begins.")] | UnsetType
+    ) = UNSET
+
+
+class BudgetTable(Struct, forbid_unknown_fields=True):
+    """The budget of one resource, `[budgets."SCOPE:PATTERN"]`; or just its limit as text."""
+
+    limit: Annotated[Limit, Meta(description="AMOUNT/WINDOW, or AMOUNT of what is held.")]
+    burst: (
+        Annotated[
+            Amount,
+            Meta(description="Most that any window may have on top of the limit."),
+        ]
+        | UnsetType
+    ) = UNSET
+    time_zone: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=MAX_PATTERN,
+                description="Where a day, week or month begins. Default: UTC.",
+                examples=["Europe/Berlin"],
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    on_exhausted: (
+        Annotated[
+            ActionName | list[StepTable],
+            Meta(description="What happens to tasks when the budget runs out. Default: hold."),
+        ]
+        | UnsetType
+    ) = UNSET
+    at: (
+        Annotated[
+            Share, Meta(description="Used share of the limit where a single on_exhausted begins.")
+        ]
+        | UnsetType
+    ) = UNSET
+    reserve: (
+        Annotated[
+            dict[BandName, Share],
+            Meta(description="Shares of the limit kept for a band and the bands above it."),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
+class CeilingTable(Struct, forbid_unknown_fields=True):
+    """What one execution may use, `[ceilings."SCOPE:PATTERN"]`; beyond it, it is stopped."""
+
+    cpu: Annotated[Duration, Meta(description="Processor time.")] | UnsetType = UNSET
+    memory: Annotated[Amount, Meta(description="Memory at the peak.")] | UnsetType = UNSET
+    runtime: Annotated[Duration, Meta(description="Wall time.")] | UnsetType = UNSET
+    grace: (
+        Annotated[Amount, Meta(description="Time from being told to stop to being stopped.")]
+        | UnsetType
+    ) = UNSET
+
+
+class TenantTable(Struct, forbid_unknown_fields=True):
+    """What holds for the tenants that match, `[tenants."PATTERN"]`; most specific first."""
+
+    weight: Annotated[
+        float,
+        Meta(
+            ge=0.001,
+            le=1_000_000,
+            description="Share against the other tenants of the same band.",
+        ),
+    ] = 1.0
 
 
 class Document(Struct, forbid_unknown_fields=True):
@@ -138,6 +227,21 @@ class Document(Struct, forbid_unknown_fields=True):
     tasks: Annotated[
         dict[Pattern, TaskTable], Meta(description="Rules by task name; the file decides.")
     ] = {}
+    budgets: Annotated[
+        dict[
+            BudgetKey,
+            Annotated[
+                dict[ResourceName, BudgetTable | LimitText | float],
+                Meta(max_length=MAX_RESOURCES, description="Budgets by resource."),
+            ],
+        ],
+        Meta(max_length=MAX_BUDGETS, description="Limits by whom they hold for."),
+    ] = {}
+    ceilings: Annotated[
+        dict[CeilingKey, CeilingTable],
+        Meta(description="What one execution may use, by whom it holds for."),
+    ] = {}
+    tenants: Annotated[dict[Pattern, TenantTable], Meta(description="Rules by tenant.")] = {}
     caller_options: (
         Annotated[
             list[CallerOption],

@@ -1,7 +1,8 @@
 """Load: from a file or a mapping to a checked `Policy`. The only place that reads a file.
 
 Every mistake is collected before the policy is refused; what one key alone shows is checked
-against the shapes in `policy/document.py`, the rest here. Called by `install` and the CLI.
+against the shapes in `policy/document.py`, the rest here and, for budgets, ceilings and
+costs, in the files of their names. Called by `install` and the CLI.
 """
 
 from __future__ import annotations
@@ -15,21 +16,22 @@ from pathlib import Path
 import msgspec
 
 from celery_budget.errors import OptionError, PolicyError, Problem
-from celery_budget.policy.document import MAX_BANDS, MAX_PATTERN, BandTable, Document, TaskTable
-from celery_budget.policy.model import Band, Policy, TaskRule
-from celery_budget.policy.names import closest, is_name, is_text
-from celery_budget.policy.problems import Problems, escape, join, quote
+from celery_budget.policy.budget import BudgetRule, CeilingRule, TenantRule
+from celery_budget.policy.budgets import read_budgets
+from celery_budget.policy.ceilings import read_ceilings, read_tenants
+from celery_budget.policy.costs import bound_customs, read_cost
+from celery_budget.policy.document import MAX_BANDS, BandTable, Document, TaskTable
+from celery_budget.policy.model import Band, OnLoss, Policy, TaskRule
+from celery_budget.policy.names import is_name, is_text
+from celery_budget.policy.pattern import is_pattern, specificity
+from celery_budget.policy.problems import Problems, escape, join, listed, quote
 from celery_budget.policy.table import Table, kind
 from celery_budget.policy.tenant import parse_template
 
 #: A policy is a page or two; whatever is larger is another file.
 MAX_FILE_BYTES = 1_048_576
 
-#: Bands that a message lists; more would bury what is wrong.
-MAX_LISTED = 8
-
 _PLACE = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
-_WILDCARD = re.compile(r"\*|\?|\[!?\]?[^\]]*\]")
 
 
 def load(source: str | Path | Mapping[str, object] | None) -> Policy:
@@ -104,16 +106,24 @@ def _build(content: Mapping[str, object], problems: Problems) -> Policy:
         else []
     )
     rules = _rules(content.get("tasks", {}), known, problems)
-    if rules and not raw_bands:
-        problems.add("bands", "at least one band is needed for the rules in tasks")
+    budgets = read_budgets(content.get("budgets", {}), known, problems)
+    ceilings = read_ceilings(content.get("ceilings", {}), known, problems)
+    tenants = read_tenants(content.get("tenants", {}), problems)
+    bound_customs(budgets, rules, problems)
+    if rules and not any(content.get(key) for key in ("bands", "budgets", "ceilings", "tenants")):
+        problems.add(
+            "bands",
+            "at least one band is needed for the rules in tasks",
+            "or a budget, a ceiling or the weight of a tenant",
+        )
     default = top.text("default_band")
     if default is not None and default not in known:
-        _unknown_band("default_band", default, known, problems)
+        problems.unknown_band("default_band", default, known)
     elif "default_band" not in content and len(known) > 1:
         problems.add(
             "default_band",
             "is missing, and there is more than one band",
-            f"write one of {_listed(known)}",
+            f"write one of {listed(known)}",
         )
     options = top.texts("caller_options")
     plain = Policy()
@@ -123,6 +133,9 @@ def _build(content: Mapping[str, object], problems: Problems) -> Policy:
         tasks=tuple(sorted(rules, key=_specificity)),
         caller_options=plain.caller_options if options is None else frozenset(options),
         seed=top.integer("seed") or plain.seed,
+        budgets=tuple(sorted(budgets, key=_specificity)),
+        ceilings=tuple(sorted(ceilings, key=_specificity)),
+        tenants=tuple(sorted(tenants, key=_specificity)),
     )
 
 
@@ -156,6 +169,7 @@ def _bands(raw: object, problems: Problems) -> list[Band]:
                 latency_target=table.number("latency_target"),
                 deadline=table.number("deadline"),
                 expires=table.number("expires"),
+                on_ledger_loss=OnLoss(table.text("on_ledger_loss") or OnLoss.LOCAL),
             )
         )
     total = fsum(band.min_share for band in bands)
@@ -191,22 +205,12 @@ def _rules(raw: object, known: list[str], problems: Problems) -> list[TaskRule]:
     rules: list[TaskRule] = []
     for pattern, content in raw.items():
         path = join("tasks", pattern)
-        if (
-            not isinstance(pattern, str)
-            or not 0 < len(pattern) <= MAX_PATTERN
-            or not pattern.strip()
-        ):
-            problems.add(path, f"a pattern is text of 1 to {MAX_PATTERN} characters")
-            continue
-        if pattern != pattern.strip():
-            problems.add(
-                path, "the pattern has spaces around it", f"write {quote(pattern.strip())}"
-            )
+        if not is_pattern(pattern, path, problems):
             continue
         table = Table(TaskTable, content, path, problems)
         band = table.text("band")
         if band is not None and band not in known:
-            _unknown_band(join(path, "band"), band, known, problems)
+            problems.unknown_band(join(path, "band"), band, known)
         tenant = table.text("tenant")
         if tenant is not None:
             try:
@@ -220,28 +224,13 @@ def _rules(raw: object, known: list[str], problems: Problems) -> list[TaskRule]:
                 tenant=tenant,
                 deadline=table.number("deadline"),
                 expires=table.number("expires"),
+                cost=read_cost(table.raw("cost"), join(path, "cost"), problems)
+                if "cost" in table
+                else None,
             )
         )
     return rules
 
 
-def _unknown_band(path: str, name: str, known: list[str], problems: Problems) -> None:
-    if not known:
-        problems.add(path, f"band {quote(name)} is unknown, as the policy has no bands")
-        return
-    problems.add(
-        path,
-        f"band {quote(name)} is unknown",
-        closest(name, known) or f"the policy has {_listed(known)}",
-    )
-
-
-def _listed(names: list[str]) -> str:
-    good = [name for name in names if is_name(name)]
-    return ", ".join(good[:MAX_LISTED] + ["…"] * (len(good) > MAX_LISTED))
-
-
-def _specificity(rule: TaskRule) -> tuple[bool, int]:
-    """Sort exact names first, then by literal characters; ties keep the file's order."""
-    literal = _WILDCARD.sub("", rule.pattern)
-    return literal != rule.pattern, -len(literal)
+def _specificity(rule: TaskRule | BudgetRule | CeilingRule | TenantRule) -> tuple[bool, int]:
+    return specificity(rule.pattern)

@@ -2,12 +2,33 @@
 
 Built by `policy/load.py` from the file's own shape (`policy/document.py`); read by
 `policy/terms.py`, the router, the dispatcher and the worker. Nothing here reads a file.
+Budgets, ceilings and tenants are in `policy/budget.py`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from fnmatch import fnmatchcase
+
+from celery_budget.policy.budget import (
+    NO_CEILING,
+    BudgetRule,
+    Ceiling,
+    CeilingRule,
+    Cost,
+    Scope,
+    TenantRule,
+    tightest,
+)
+
+
+class OnLoss(StrEnum):
+    """What a band's tasks do while the ledger of the budgets cannot be reached."""
+
+    OPEN = "open"  # they run, and what they spend is told later
+    LOCAL = "local"  # they run at the share that their worker had last
+    CLOSED = "closed"  # they wait
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +47,7 @@ class Band:
         latency_target: Wanted time from publish to start, seconds; None: no target.
         deadline: Soft deadline for tasks that name none, seconds from publish.
         expires: Hard expiry for tasks that name none, seconds from publish.
+        on_ledger_loss: What its tasks do while the ledger cannot be reached.
     """
 
     name: str
@@ -38,6 +60,7 @@ class Band:
     latency_target: float | None = None
     deadline: float | None = None
     expires: float | None = None
+    on_ledger_loss: OnLoss = OnLoss.LOCAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +73,7 @@ class TaskRule:
         tenant: Template over the call's arguments, e.g. `"{customer_id}"`, or None.
         deadline: Soft deadline, seconds from publish, or None.
         expires: Hard expiry, seconds from publish, or None.
+        cost: What one execution is expected to use, or None.
     """
 
     pattern: str
@@ -57,6 +81,7 @@ class TaskRule:
     tenant: str | None = None
     deadline: float | None = None
     expires: float | None = None
+    cost: Cost | None = None
 
     def is_match(self, task: str) -> bool:
         """Tell whether the rule speaks of this task name."""
@@ -77,33 +102,61 @@ class Policy:
         tasks: Most specific pattern first, so that the first match decides.
         caller_options: Options that a call may set; others are ignored with a warning.
         seed: Starts the rotating tie-break; the same seed gives the same order.
+        budgets: Most specific pattern first.
+        ceilings: Most specific pattern first.
+        tenants: Most specific pattern first, so that the first match decides.
+        resources: Names of all resources that a budget, ceiling or cost mentions, sorted:
+            what has to be metered or charged.
+        has_bands: Whether bands were declared; without them the one default band owns
+            every queue.
     """
 
     bands: tuple[Band, ...] = (EMPTY_BAND,)
     default_band: str = EMPTY_BAND.name
     tasks: tuple[TaskRule, ...] = ()
-    caller_options: frozenset[str] = frozenset({"band", "tenant", "deadline", "expires"})
+    caller_options: frozenset[str] = frozenset({"band", "tenant", "deadline", "expires", "cost"})
     seed: int = 0
+    budgets: tuple[BudgetRule, ...] = ()
+    ceilings: tuple[CeilingRule, ...] = ()
+    tenants: tuple[TenantRule, ...] = ()
+    resources: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    has_bands: bool = field(init=False, repr=False, compare=False)
     _by_name: dict[str, Band] = field(init=False, repr=False, compare=False)
     _by_queue: dict[str, str] = field(init=False, repr=False, compare=False)
+    _owner_of_rest: str | None = field(init=False, repr=False, compare=False)
+    _by_scope: dict[tuple[Scope, str], list[BudgetRule]] = field(
+        init=False, repr=False, compare=False
+    )
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_by_name", {band.name: band for band in self.bands})
         owners = {queue: band.name for band in self.bands for queue in band.queues}
         object.__setattr__(self, "_by_queue", owners)
+        object.__setattr__(self, "has_bands", self.bands != (EMPTY_BAND,))
+        takes_all = not self.has_bands and not self.is_empty
+        object.__setattr__(self, "_owner_of_rest", self.default_band if takes_all else None)
+        by_scope: dict[tuple[Scope, str], list[BudgetRule]] = {}
+        for budget in self.budgets:
+            by_scope.setdefault((budget.scope, budget.header), []).append(budget)
+        object.__setattr__(self, "_by_scope", by_scope)
+        object.__setattr__(self, "resources", self._named_resources())
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing was declared, so that the app must behave as without us."""
-        return self.bands == (EMPTY_BAND,) and not self.tasks
+        return not (self.has_bands or self.tasks or self.budgets or self.ceilings or self.tenants)
 
     def band(self, name: str) -> Band | None:
         """Find a band by name."""
         return self._by_name.get(name)
 
     def owner(self, queue: str) -> str | None:
-        """Name the band that owns a queue."""
-        return self._by_queue.get(queue)
+        """Name the band that owns a queue.
+
+        Without declared bands that is the default band for every queue, or none at all if
+        the policy is empty and leaves the queues alone.
+        """
+        return self._by_queue.get(queue, self._owner_of_rest)
 
     def rule(self, task: str) -> TaskRule | None:
         """Find the most specific rule for a task name."""
@@ -111,3 +164,47 @@ class Policy:
             if rule.is_match(task):
                 return rule
         return None
+
+    def budgets_for(self, scope: Scope, name: str, header: str = "") -> tuple[BudgetRule, ...]:
+        """Find the budgets that one name of a scope has.
+
+        Args:
+            scope: What the name is a name of.
+            name: For example a tenant; the value of the header; anything for the fleet.
+            header: Name of the message header, if `scope` is HEADER.
+
+        Returns:
+            For each resource the most specific rule, sorted by resource.
+        """
+        found: dict[str, BudgetRule] = {}
+        for rule in self._by_scope.get((scope, header), ()):
+            if rule.resource not in found and rule.is_match(name):
+                found[rule.resource] = rule
+        return tuple(found[resource] for resource in sorted(found))
+
+    def ceiling(self, task: str, band: str, tenant: str, queue: str) -> Ceiling:
+        """Find what one execution may use at most; see `tightest`."""
+        if not self.ceilings:
+            return NO_CEILING
+        names = (
+            (Scope.TASK, task),
+            (Scope.BAND, band),
+            (Scope.TENANT, tenant),
+            (Scope.QUEUE, queue),
+        )
+        return tightest(self.ceilings, names)
+
+    def tenant_weight(self, name: str) -> float:
+        """Find a tenant's share against the other tenants of its band; 1.0 if none is declared."""
+        for rule in self.tenants:
+            if rule.is_match(name):
+                return rule.weight
+        return 1.0
+
+    def _named_resources(self) -> tuple[str, ...]:
+        found = {budget.resource for budget in self.budgets}
+        for ceiling in self.ceilings:
+            found.update(resource for resource, _ in ceiling.limits)
+        for rule in self.tasks:
+            found.update(resource for resource, _ in rule.cost or ())
+        return tuple(sorted(found))

@@ -1,19 +1,24 @@
 """The list of a policy's mistakes while it is being read, and how their places are written.
 
-Called by `policy/load.py`; it ends as the `problems` of a `PolicyError`.
+Called by whatever reads a part of the file; it ends as the `problems` of a `PolicyError`.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from celery_budget.errors import PolicyError, Problem
+from celery_budget.policy.names import closest, is_name
 
 #: Enough for any honest file; a bound for one that is no policy at all.
 MAX_PROBLEMS = 1_000
 
 #: Longest piece of the author's own text that a message repeats.
 MAX_SHOWN = 64
+
+#: Bands that a message lists; more would bury what is wrong.
+MAX_LISTED = 8
 
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -35,6 +40,23 @@ class Problems:
         else:
             self._left_out += 1
 
+    def unknown_band(self, path: str, name: str, known: Sequence[str]) -> None:
+        """Note a band that the policy does not have.
+
+        Args:
+            path: Where it is named.
+            name: As written there.
+            known: The bands of the policy, as written, good or bad.
+        """
+        if not known:
+            self.add(path, f"band {quote(name)} is unknown, as the policy has no bands")
+            return
+        self.add(
+            path,
+            f"band {quote(name)} is unknown",
+            closest(name, known) or f"the policy has {listed(known)}",
+        )
+
     def raise_if_any(self) -> None:
         """Refuse the policy if anything was noted.
 
@@ -54,6 +76,12 @@ def join(path: str, key: object) -> str:
     if _BARE_KEY.fullmatch(text) is None:
         text = quote(text)
     return f"{path}.{text}" if path else text
+
+
+def listed(names: Sequence[str]) -> str:
+    """List the names of bands for a message, the first few of them."""
+    good = [name for name in names if is_name(name)]
+    return ", ".join(good[:MAX_LISTED] + ["…"] * (len(good) > MAX_LISTED))
 
 
 def quote(text: str) -> str:

@@ -1,6 +1,7 @@
 """One table of the policy file, converted key by key so that one bad value hides no other.
 
-Knows shapes and types, not what a policy means. Called by `policy/load.py`.
+Knows shapes and types, not what a policy means. Called by `policy/load.py` and the files
+beside it that read budgets and ceilings.
 """
 
 from __future__ import annotations
@@ -11,14 +12,34 @@ from typing import cast, get_args
 import msgspec
 
 from celery_budget.errors import DurationError
-from celery_budget.policy.document import CallerOption, QueueName
+from celery_budget.policy.document import (
+    BudgetTable,
+    CeilingTable,
+    Document,
+    StepTable,
+    TaskTable,
+)
 from celery_budget.policy.names import closest
+from celery_budget.policy.notation import CallerOption, OnLossName, QueueName
 from celery_budget.policy.problems import Problems, join, quote
 from celery_budget.units import seconds
 
 _DURATIONS = frozenset({"latency_target", "deadline", "expires"})
-_TABLES = frozenset({"bands", "tasks"})
 _LISTS: dict[str, object] = {"queues": QueueName, "caller_options": CallerOption}
+_CHOICES: dict[str, tuple[object, str]] = {
+    "caller_options": (CallerOption, "an option of a call"),
+    "on_ledger_loss": (OnLossName, "a way to go on"),
+}
+
+#: Keys whose values mean something only together with others, and so are left as they are
+#: to whoever knows these.
+_LEFT: dict[type[msgspec.Struct], frozenset[str]] = {
+    Document: frozenset({"bands", "tasks", "budgets", "ceilings", "tenants"}),
+    TaskTable: frozenset({"cost"}),
+    BudgetTable: frozenset({"limit", "burst", "on_exhausted", "at", "reserve"}),
+    StepTable: frozenset({"at", "do"}),
+    CeilingTable: frozenset({"cpu", "memory", "runtime", "grace"}),
+}
 
 #: bool before int, which it is a kind of to Python.
 _KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
@@ -52,12 +73,13 @@ class Table:
         if not isinstance(raw, Mapping):
             problems.add(path, f"must be a table, not {kind(raw)}")
             return
+        left = _LEFT.get(shape, frozenset())
         types = {described.name: described.type for described in msgspec.structs.fields(shape)}
         for key, value in raw.items():
             if not isinstance(key, str) or key not in types:
                 self._refuse_key(key, value, types)
-            elif path == "" and key in _TABLES:
-                continue  # a table of tables, converted by whoever knows its keys
+            elif key in left:
+                self._values[key] = value
             elif key in _DURATIONS:
                 self._read_duration(key, value)
             elif key in _LISTS and isinstance(value, list | tuple):
@@ -73,6 +95,10 @@ class Table:
     def is_refused(self, key: str) -> bool:
         """Tell whether the key is there with a value that was wrong."""
         return key in self._refused
+
+    def raw(self, key: str) -> object:
+        """Give a value that is left as it was written, or None when it is absent."""
+        return self._values.get(key)
 
     def text(self, key: str) -> str | None:
         """Read a text, or None when it is absent or was wrong."""
@@ -129,10 +155,11 @@ class Table:
 
     def _refuse_value(self, key: str, value: object, message: str, place: str) -> None:
         if isinstance(value, str) and message.startswith("Invalid enum value"):
-            known: tuple[str, ...] = get_args(CallerOption)
+            choices, meaning = _CHOICES[key]
+            known: tuple[str, ...] = get_args(choices)
             self._problems.add(
                 place,
-                f"{quote(value)} is not an option of a call",
+                f"{quote(value)} is not {meaning}",
                 closest(value, known) or f"known: {', '.join(known)}",
             )
             return

@@ -11,14 +11,19 @@ from enum import StrEnum
 from math import inf
 
 from celery_budget.errors import OptionError
+from celery_budget.policy.budget import Cost
 from celery_budget.policy.model import Band, Policy, TaskRule
-from celery_budget.policy.names import LATEST, MAX_NAME, MAX_TEXT, closest, is_text
+from celery_budget.policy.names import LATEST, MAX_NAME, MAX_TEXT, closest, is_name, is_text
 from celery_budget.policy.tenant import Arguments, render_tenant
-from celery_budget.units import MAX_SECONDS
+from celery_budget.units import LARGEST, MAX_SECONDS
 
 #: Rules remembered by task name. Names come from code, yet a stranger's message may bring
 #: any; a full cache is emptied, which costs one search of the rules per name.
 MAX_CACHED = 4_096
+
+#: Resources that one cost may name: above the seven built-in and sixteen custom ones that a
+#: policy can have, and a bound for what a message carries.
+MAX_COSTS = 32
 
 
 class Source(StrEnum):
@@ -44,6 +49,7 @@ class Asked:
         deadline: Soft deadline, Unix seconds.
         expires: Hard expiry, seconds from publish; not handed down.
         correlation_id: Shared by all tasks of one piece of work.
+        cost: What the execution is expected to use, in units; not handed down.
     """
 
     band: str | None = None
@@ -51,6 +57,7 @@ class Asked:
     deadline: float | None = None
     expires: float | None = None
     correlation_id: str | None = None
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +69,14 @@ class Declared:
         tenant: Template over the call's arguments, or a constant.
         deadline: Soft deadline, seconds from publish.
         expires: Hard expiry, seconds from publish.
+        cost: What one execution is expected to use, in units.
     """
 
     band: str | None = None
     tenant: str | None = None
     deadline: float | None = None
     expires: float | None = None
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +91,8 @@ class Terms:
         correlation_id: "" when the task starts a piece of work of its own.
         band_source: Who decided the band.
         ignored: Options of the call that the policy does not leave to callers.
+        cost: What the execution is expected to use: units by resource, sorted; () when
+            nobody said.
     """
 
     band: str
@@ -91,6 +102,7 @@ class Terms:
     correlation_id: str
     band_source: Source
     ignored: tuple[str, ...] = ()
+    cost: Cost = ()
 
 
 #: Nothing asked, nothing declared.
@@ -117,8 +129,9 @@ def resolve(
     settled, the queue that the call named, the most specific rule in the policy, decorator
     or base class, the queue it is routed to, the parent task, `default_band`. Other
     options skip the queues and end at the band's own. A deadline that was handed down is
-    never loosened, except by the call itself. Under a policy without bands there is one
-    band, whatever tasks and calls name.
+    never loosened, except by the call itself. A cost is settled resource by resource and
+    not handed down. Under a policy without bands there is one band, whatever tasks and
+    calls name.
 
     Args:
         policy: Decides last and says which options are open to callers.
@@ -166,7 +179,8 @@ def resolve(
     deadline = _deadline(rule, call, carried, declared, inherited, band, now)
     expires = _expires(rule, call, carried, declared, band)
     correlation_id = call.correlation_id or carried.correlation_id or inherited.correlation_id or ""
-    return Terms(name, tenant, deadline, expires, correlation_id, source, ignored)
+    cost = _cost(rule, call, carried, declared)
+    return Terms(name, tenant, deadline, expires, correlation_id, source, ignored, cost)
 
 
 def _band(  # noqa: PLR0911 - a return for each step of the precedence
@@ -180,7 +194,7 @@ def _band(  # noqa: PLR0911 - a return for each step of the precedence
     owner: str | None,
     is_named: bool,
 ) -> tuple[str, Source]:
-    if policy.is_empty:
+    if not policy.has_bands:
         return policy.default_band, Source.DEFAULT
     if call.band is not None:
         return _known(policy, call.band), Source.CALL
@@ -232,6 +246,16 @@ def _expires(
     return None
 
 
+def _cost(rule: TaskRule | None, call: Asked, carried: Asked, declared: Declared) -> Cost:
+    ruled = None if rule is None else rule.cost
+    if declared.cost is None and ruled is None and carried.cost is None and call.cost is None:
+        return ()
+    merged: dict[str, int] = {}
+    for said in (declared.cost, ruled, carried.cost, call.cost):
+        merged.update(said or ())
+    return tuple(sorted(merged.items()))
+
+
 def _known(policy: Policy, name: str) -> str:
     if isinstance(name, str) and policy.band(name) is not None:
         return name
@@ -255,6 +279,8 @@ def _permit(policy: Policy, call: Asked) -> tuple[Asked, tuple[str, ...]]:
         raise OptionError("deadline", "must be a time between 1970 and 2200")
     if call.expires is not None and not call.expires <= MAX_SECONDS:
         raise OptionError("expires", "must be at most 100 years from now")
+    if call.cost is not None:
+        _check_cost(call.cost)
     allowed = policy.caller_options
     ignored = tuple(
         option
@@ -263,6 +289,7 @@ def _permit(policy: Policy, call: Asked) -> tuple[Asked, tuple[str, ...]]:
             ("tenant", call.tenant),
             ("deadline", call.deadline),
             ("expires", call.expires),
+            ("cost", call.cost),
         )
         if value is not None and option not in allowed
     )
@@ -275,9 +302,20 @@ def _permit(policy: Policy, call: Asked) -> tuple[Asked, tuple[str, ...]]:
             deadline=call.deadline if "deadline" in allowed else None,
             expires=call.expires if "expires" in allowed else None,
             correlation_id=call.correlation_id,
+            cost=call.cost if "cost" in allowed else None,
         ),
         ignored,
     )
+
+
+def _check_cost(cost: Cost) -> None:
+    if len(cost) > MAX_COSTS:
+        raise OptionError("cost", f"names more than {MAX_COSTS} resources")
+    for resource, units in cost:
+        if not isinstance(resource, str) or not is_name(resource):
+            raise OptionError("cost", "names a resource with impossible characters")
+        if not 0 <= units <= LARGEST:
+            raise OptionError("cost", f"of {resource} is out of bounds")
 
 
 _rules: dict[tuple[int, str], tuple[Policy, TaskRule | None]] = {}

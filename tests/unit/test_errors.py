@@ -10,6 +10,7 @@ import pytest
 
 from celery_budget import errors
 from celery_budget.errors import (
+    AmountError,
     BudgetError,
     DurationError,
     HeaderError,
@@ -20,6 +21,7 @@ from celery_budget.errors import (
     PolicyError,
     Problem,
     TaskNotFound,
+    UnknownResource,
 )
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "errors.md"
@@ -27,6 +29,10 @@ PAGE = Path(__file__).parents[2] / "docs" / "reference" / "errors.md"
 SAMPLES: list[tuple[BudgetError, str]] = [
     (BudgetError("plain"), "plain"),
     (DurationError("'2x'", '"x" is not a unit'), "'2x' is not a duration: \"x\" is not a unit"),
+    (
+        AmountError("an amount of memory", "'12M'", '"M" is not a unit'),
+        "'12M' is not an amount of memory: \"M\" is not a unit",
+    ),
     (
         PolicyError([Problem("bands.a.wieght", "unknown key", "did you mean weight?")]),
         "the policy has a mistake:\n  bands.a.wieght: unknown key; did you mean weight?",
@@ -47,6 +53,13 @@ SAMPLES: list[tuple[BudgetError, str]] = [
         (
             "budget.deadline was used outside a task; "
             "call it from the task's body or from code that the body runs"
+        ),
+    ),
+    (
+        UnknownResource("usdd", ["usd"], "did you mean usd?"),
+        (
+            "resource usdd cannot be charged: the policy does not name it; it names usd; "
+            "did you mean usd?"
         ),
     ),
     (TaskNotFound("4f", ("w1", "queue x")), "task 4f was not found; searched: w1, queue x"),

@@ -10,17 +10,35 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from celery_budget.policy.document import BandTable, Document, TaskTable
+from celery_budget.policy.document import (
+    BandTable,
+    BudgetTable,
+    CeilingTable,
+    Document,
+    StepTable,
+    TaskTable,
+    TenantTable,
+)
 from celery_budget.policy.load import load
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "reference" / "policy.md").read_text(encoding="utf-8")
 POLICIES = sorted((ROOT / "examples" / "policies").glob("*.toml"))
 
+IN_BUDGETS = '[bands.a]\n[budgets."tenant:*"]\n{example}\n'
+
 SECTIONS: list[tuple[str, type[msgspec.Struct], str]] = [
     ("## Top of the file", Document, "{example}\n"),
     ("## Bands: `[bands.NAME]`", BandTable, "[bands.a]\n{example}\n"),
     ('## Tasks: `[tasks."PATTERN"]`', TaskTable, "[bands.a]\n[tasks.t]\n{example}\n"),
+    ('## Budgets: `[budgets."SCOPE:PATTERN"]`', BudgetTable, IN_BUDGETS),
+    ("## Steps of `on_exhausted`", StepTable, IN_BUDGETS),
+    (
+        '## Ceilings: `[ceilings."SCOPE:PATTERN"]`',
+        CeilingTable,
+        "[bands.a]\n[ceilings]\n{example}\n",
+    ),
+    ('## Rules by tenant: `[tenants."PATTERN"]`', TenantTable, "[tenants.t]\n{example}\n"),
 ]
 
 

@@ -66,6 +66,10 @@ def is_valid(value: Any, rule: dict[str, Any]) -> bool:
     return all(checks[key](sub) for key, sub in rule.items() if key not in ANNOTATIONS)
 
 
+HOLD = {"on_exhausted": "hold"}
+DEGRADE = {"do": "degrade", "at": " 80 % "}
+
+
 @pytest.mark.parametrize("file", POLICIES, ids=lambda file: file.name)
 def test_the_example_policies_are_valid(file: Path) -> None:
     """An editor must not underline what the loader takes."""
@@ -78,6 +82,14 @@ def test_the_example_policies_are_valid(file: Path) -> None:
         {"bands": {"a": {"weight": 4, "deadline": 2, "expires": "1h 30m"}}},
         {"bands": {"a": {"latency_target": " 7 "}}},
         {"bands": {"a": {}}, "tasks": {"*": {"tenant": "{a}", "deadline": 0.5}}},
+        {"bands": {"a": {"on_ledger_loss": "open"}}},
+        {"bands": {"a": {}}, "tasks": {"*": {"cost": {"cpu": 3, "memory": "2 MiB", "x": "0"}}}},
+        {"budgets": {"fleet": {"slots": 10, "usd": "5 / 1d", "x": {"limit": "1/month"}}}},
+        {"budgets": {"header:x-a:*": {"usd": {"limit": "5/1d", "burst": 0, "at": 1, **HOLD}}}},
+        {"budgets": {"tenant:*": {"usd": {"limit": "5/1h 30m", "on_exhausted": [{**DEGRADE}]}}}},
+        {"bands": {"a": {}}, "budgets": {"fleet": {"slots": {"limit": 1, "reserve": {"a": 0.5}}}}},
+        {"ceilings": {"task:*": {"cpu": 1, "memory": "1GiB", "runtime": "1m", "grace": 0}}},
+        {"tenants": {"*": {"weight": 3}}},
         {},
     ],
 )
@@ -106,6 +118,24 @@ def test_what_the_loader_takes_is_valid(content: dict[str, object]) -> None:
         {"tasks": {"": {}}},
         {"tasks": {"t": {"tenant": ""}}},
         {"caller_options": ["queue"]},
+        {"bands": {"a": {"on_ledger_loss": "wait"}}},
+        {"tasks": {"t": {"cost": {"a b": 1}}}},
+        {"tasks": {"t": {"cost": {"cpu": -1}}}},
+        {"tasks": {"t": {"cost": 3}}},
+        {"budgets": {"tennant:*": {}}},
+        {"budgets": {"tenant": {}}},
+        {"budgets": {"header:x": {}}},
+        {"budgets": {"fleet": {"a b": "5/1d"}}},
+        {"budgets": {"fleet": {"usd": "lots"}}},
+        {"budgets": {"fleet": {"usd": "5/"}}},
+        {"budgets": {"fleet": {"usd": {"limt": "5/1d"}}}},
+        {"budgets": {"fleet": {"usd": {"limit": "5/1d", "on_exhausted": "stop"}}}},
+        {"budgets": {"fleet": {"usd": {"limit": "5/1d", "at": "80"}}}},
+        {"budgets": {"fleet": {f"r{n}": "5/1d" for n in range(17)}}},
+        {"budgets": {f"task:{n}": {} for n in range(257)}},
+        {"ceilings": {"node:*": {}}},
+        {"ceilings": {"task:*": {"io": 1}}},
+        {"tenants": {"*": {"weight": 0}}},
         {"seed": -1},
     ],
 )

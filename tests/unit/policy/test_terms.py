@@ -188,6 +188,67 @@ def test_expiry_is_not_handed_down(
     assert expires == found.expires
 
 
+COSTED = load(
+    {
+        "bands": {"a": {}},
+        "tasks": {"ruled": {"cost": {"usd": 2, "cpu": "2s", "memory": 2}}, "free": {}},
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("task", "said", "cost"),
+    [
+        ("other", {}, ()),
+        ("free", {"inherited": Asked(cost=(("cpu", 9),))}, ()),
+        ("other", {"declared": Declared(cost=(("io", 1), ("usd", 1)))}, (("io", 1), ("usd", 1))),
+        (
+            "ruled",
+            {"declared": Declared(cost=(("io", 1), ("usd", 1)))},
+            (("cpu", 2_000_000), ("io", 1), ("memory", 2), ("usd", 2_000_000)),
+        ),
+        (
+            "ruled",
+            {"carried": Asked(cost=(("cpu", 3), ("usd", 3)))},
+            (("cpu", 3), ("memory", 2), ("usd", 3)),
+        ),
+        (
+            "ruled",
+            {"carried": Asked(cost=(("cpu", 3), ("usd", 3))), "call": Asked(cost=(("cpu", 4),))},
+            (("cpu", 4), ("memory", 2), ("usd", 3)),
+        ),
+        (
+            "ruled",
+            {"call": Asked(cost=(("usd", 0),))},
+            (("cpu", 2_000_000), ("memory", 2), ("usd", 0)),
+        ),
+    ],
+)
+def test_a_cost_is_settled_resource_by_resource(
+    task: str, said: dict[str, object], cost: tuple[tuple[str, int], ...]
+) -> None:
+    """A call that knows its dollars knows nothing of the memory that the policy expects."""
+    assert cost == resolve(COSTED, task, now=NOW, **said).cost  # type: ignore[arg-type]
+
+
+def test_a_cost_may_be_closed_to_callers() -> None:
+    """Who names a low cost gets past an estimate."""
+    policy = replace(COSTED, caller_options=frozenset({"band"}))
+
+    found = resolve(policy, "other", now=NOW, call=Asked(cost=(("usd", 1),)))
+
+    assert ((), ("cost",)) == (found.cost, found.ignored)
+
+
+def test_bands_count_only_where_there_are_any() -> None:
+    """A policy of budgets alone must not refuse the bands that code mentions."""
+    policy = load({"budgets": {"fleet": {"starts": "50/1s"}}})
+
+    found = resolve(policy, "any", now=NOW, call=Asked(band="urgent"), queue="q")
+
+    assert ("default", Source.DEFAULT) == (found.band, found.band_source)
+
+
 @pytest.mark.parametrize(
     ("said", "correlation_id"),
     [
@@ -281,6 +342,10 @@ def test_an_unknown_band_is_refused_with_a_suggestion(said: str, band: str, text
         (Asked(deadline=NOW * 1e6), "deadline"),
         (Asked(expires=nan), "expires"),
         (Asked(expires=inf), "expires"),
+        (Asked(cost=(("a b", 1),)), "cost"),
+        (Asked(cost=(("cpu", -1),)), "cost"),
+        (Asked(cost=(("cpu", 2**53),)), "cost"),
+        (Asked(cost=tuple((f"r{n}", 1) for n in range(33))), "cost"),
     ],
 )
 def test_a_value_that_no_message_can_carry_is_refused_at_the_call(call: Asked, option: str) -> None:
