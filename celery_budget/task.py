@@ -1,4 +1,4 @@
-"""`BudgetTask`, the task base class, and `budget`, what a running task sees of its Terms."""
+"""`BudgetTask`, the task base class, and `budget`, what a running task sees, and tells."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from math import inf
 from celery import Task
 from celery.utils.imports import symbol_by_name
 
+from celery_budget.child.charge import charge, is_degraded
 from celery_budget.child.run import current
 
 
@@ -45,9 +46,11 @@ def task_class(base: type[Task] | str) -> type[Task]:
 
 
 class Budget:
-    """What the running task may know of its own Terms; use the instance `budget`.
+    """What the running task may know of its own Terms, and tell; use the instance `budget`.
 
-    Usable anywhere below a task's body. In plain and eager calls it works and knows no band.
+    Usable anywhere below a task's body. In plain and eager calls it works, knows no band and
+    charges nothing, unless they are made in the body of a task: then it is that task's.
+    Threads and processes that a body starts are outside of the task.
 
     Raises:
         NotInTask: on each attribute, where no task is running.
@@ -83,6 +86,30 @@ class Budget:
         """The id shared by a task and all the tasks it calls; the first one's task id."""
         run = current("correlation_id")
         return (run.stamp.correlation_id if run.stamp else "") or run.task_id
+
+    @property
+    def degraded(self) -> bool:
+        """Whether the task should do less than usual, because a budget asks for it."""
+        return is_degraded()
+
+    def charge(self, /, **amounts: str | float) -> None:
+        """Charge the budgets for what this execution has used, once it is known.
+
+            budget.charge(usd=answer.cost, tokens=answer.tokens)
+
+        Amounts add up over the execution. A call with a mistake charges nothing of itself.
+
+        Args:
+            amounts: By resource, as the policy writes them: `usd="0.03"`, `network="2MiB"`.
+
+        Raises:
+            UnknownResource: the policy does not name the resource.
+            AmountError: an amount cannot be read or is negative.
+            OptionError: the resource is metered, as cpu is.
+
+        .. versionadded:: 0.1
+        """
+        charge(amounts)
 
 
 budget = Budget()

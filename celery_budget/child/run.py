@@ -7,6 +7,7 @@ made where the sender made none. Nothing is sent or stored.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from celery._state import get_current_task
 
@@ -30,8 +31,8 @@ class Run:
     attempt: int
 
 
-def current(attribute: str) -> Run:
-    """Find the execution in whose task body, or below it, this is called.
+def running(attribute: str) -> Any:
+    """Find the task in whose body, or below it, this is called.
 
     Args:
         attribute: What the caller wants to know; named in the error.
@@ -42,7 +43,19 @@ def current(attribute: str) -> Run:
     task = get_current_task()
     if task is None:
         raise NotInTask(attribute)
-    request = task.request
+    return task
+
+
+def current(attribute: str) -> Run:
+    """Find the execution in whose task body, or below it, this is called.
+
+    Args:
+        attribute: What the caller wants to know; named in the error.
+
+    Raises:
+        NotInTask: no task is running in this thread or greenlet.
+    """
+    request = running(attribute).request
     value = getattr(request, HEADER, None)
     stamp = None
     if value is not None:

@@ -7,6 +7,7 @@ somebody's worker.
 from __future__ import annotations
 
 import inspect
+import os
 import socket
 import struct
 from collections.abc import Callable, Iterator
@@ -25,9 +26,13 @@ from amqp.transport import TCPTransport
 from billiard.pool import ApplyResult
 from billiard.pool import Pool as BilliardPool
 from celery import Celery
+from celery.concurrency.base import BasePool
 from celery.concurrency.eventlet import TaskPool as EventletPool
 from celery.concurrency.gevent import TaskPool as GeventPool
 from celery.concurrency.prefork import TaskPool as PreforkPool
+from celery.concurrency.solo import TaskPool as SoloPool
+from celery.concurrency.thread import TaskPool as ThreadsPool
+from celery.utils.log import current_process_index
 from celery.worker import WorkController, state, strategy
 from celery.worker.components import StateDB
 from celery.worker.consumer.consumer import Consumer as CeleryConsumer
@@ -67,6 +72,41 @@ def test_the_prefork_pool_tells_its_size_from_what_it_runs() -> None:
     assert 3 == seams.size(pool)()
     assert "_processes" in inspect.getsource(PreforkPool.num_processes.fget)
     assert "self._processes" in inspect.getsource(BilliardPool.__init__)
+
+
+def test_a_pool_tells_how_it_runs_tasks() -> None:
+    """What can be metered depends on it; of somebody else's pool nothing is assumed."""
+
+    class Own(PreforkPool):
+        """A pool of the user's, derived from Celery's."""
+
+    kinds = [Own, PreforkPool, ThreadsPool, SoloPool, GeventPool, EventletPool, BasePool]
+
+    assert ["prefork", "prefork", "threads", "solo", "green", "green", None] == [
+        seams.pool_kind(pool.__new__(pool)) for pool in kinds
+    ]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_a_child_knows_the_number_that_the_pool_gives_it() -> None:
+    """It names the cell in which the one writes and the other reads."""
+    processes = BilliardPool(2)
+    try:
+        children = {child.pid: child.index for child in processes._pool}
+        pool = SimpleNamespace(_pool=processes)
+
+        assert {0, 1} == {seams.child_index(pool, pid) for pid in children}
+        assert seams.child_index(pool, -1) is None
+        for _ in range(4):
+            pid, index = processes.apply(_pid_and_index)
+            assert children[pid] == index
+            assert seams.child_index(pool, pid) == index
+    finally:
+        processes.terminate()
+
+
+def _pid_and_index() -> tuple[int, int | None]:
+    return os.getpid(), current_process_index(base=0)
 
 
 def test_a_flush_keeps_the_tasks_that_children_run() -> None:

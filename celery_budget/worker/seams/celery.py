@@ -7,11 +7,19 @@ from typing import Any
 
 from celery.worker import state
 
+from celery_budget.board import PoolKind
+
 #: Celery's step that asks the other workers, by name: a sender has no use for loading it.
 MINGLE = "celery.worker.consumer.mingle.Mingle"
 
 #: Field of the answer to Celery's `hello` that carries the moves a worker knows of.
 MINGLED = "budget_moves"
+
+_POOL_KINDS = {
+    "celery.concurrency.prefork": PoolKind.PREFORK,
+    "celery.concurrency.thread": PoolKind.THREADS,
+    "celery.concurrency.solo": PoolKind.SOLO,
+}
 
 
 def process_task(consumer: Any) -> Callable[[Any], object]:
@@ -39,6 +47,33 @@ def size(pool: Any) -> Callable[[], int]:
     if pool.is_green:
         return lambda: int(pool.limit if pool._pool is None else pool._pool.size)
     return lambda: int(pool.num_processes)
+
+
+def pool_kind(pool: Any) -> PoolKind | None:
+    """Tell how a pool runs tasks; None for somebody else's, of which nothing is known.
+
+    By name: importing the pools would load billiard's processes into every worker.
+    Relies on `BasePool.is_green` and on the modules of Celery's pools.
+    """
+    if pool.is_green:
+        return PoolKind.GREEN
+    for cls in type(pool).__mro__:
+        kind = _POOL_KINDS.get(cls.__module__)
+        if kind is not None:
+            return kind
+    return None
+
+
+def child_index(pool: Any, pid: int) -> int | None:
+    """Find the number of a child of the prefork pool; None when it has gone.
+
+    It counts from 0, is below the most children the pool has had at once, and goes to the child
+    that replaces this one. Relies on `TaskPool._pool`, `Pool._pool` and the processes' `index`.
+    """
+    for child in list(pool._pool._pool):
+        if child.pid == pid:
+            return int(child.index)
+    return None
 
 
 def most_slots(consumer: Any) -> int:

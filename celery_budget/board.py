@@ -1,0 +1,323 @@
+"""The board: what a worker's main process and the executions of tasks see of each other.
+
+An execution writes what it uses, the main process reads it and puts up flags. Children of the
+prefork pool share one piece of memory with the main process, `SharedBoard`; pools inside the
+process use `LocalBoard`. Nothing here waits, locks or calls the kernel.
+
+`child/meter.py` writes, the worker's main process reads. Times are the machine's monotonic
+clock, which its processes share.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+from mmap import mmap
+from struct import Struct
+from typing import Protocol
+
+#: Children of one worker that have a cell. Pages that no child touches cost nothing, and an
+#: execution in a child beyond is not metered.
+CELLS = 1_024
+
+#: Resources that one execution can charge: a policy may name 16 of its own, and `network`. The
+#: rest keeps the halves of a cell on cache lines of their own.
+CHARGES = 24
+
+#: What every pool measures or counts by itself; all else that a policy names is charged.
+METERED = frozenset({"starts", "slots", "cpu", "memory", "io", "runtime"})
+
+#: Most units of one resource that an execution can use; larger numbers lose digits in Lua.
+MOST = 2**53 - 1
+
+#: Executions that a `LocalBoard` remembers. Nobody looks for one that long after its end.
+REMEMBERED = 4_096
+
+_RUNNING, _FINAL = 1, 2
+_UNKNOWN = 2**64 - 1
+_FIELDS = 8  # run, state, started_ns, pid, wall_us, cpu_us, peak_bytes, io_bytes
+_HALF = _FIELDS + CHARGES
+_HEAD = 8  # turn, then the flags
+_CELL = _HEAD + 2 * _HALF
+_WORD = 8
+_FOUR = Struct("@4Q")
+_NOTHING = memoryview(array("Q", [_UNKNOWN] * 4 + [0] * CHARGES))  # from wall_us on
+
+
+class PoolKind(StrEnum):
+    """How a pool runs tasks, which decides what can be metered."""
+
+    PREFORK = "prefork"
+    THREADS = "threads"
+    SOLO = "solo"
+    GREEN = "green"
+
+
+class Flag(StrEnum):
+    """What the main process tells an execution."""
+
+    YIELD = "yield"
+    DEGRADED = "degraded"
+
+
+_FLAGS = {Flag.YIELD: 1, Flag.DEGRADED: 2}  # words of the cell's head
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What one execution has used.
+
+    None stands for unknown: the pool cannot meter it, the policy does not name it, the kernel
+    would not tell, or the execution has not ended.
+
+    Attributes:
+        is_final: Whether the execution has ended; until then only charges grow.
+        started_ns: When it began, nanoseconds of the monotonic clock.
+        pid: The process it runs in.
+        wall_us: Microseconds from begin to end.
+        cpu_us: Microseconds of CPU time, in user and kernel mode.
+        peak_bytes: Most memory the process held resident meanwhile.
+        io_bytes: Bytes read from and written to storage.
+        charges: Units that it charged, in the order of `charged`.
+    """
+
+    is_final: bool
+    started_ns: int
+    pid: int
+    wall_us: int | None
+    cpu_us: int | None
+    peak_bytes: int | None
+    io_bytes: int | None
+    charges: tuple[int, ...]
+
+
+class Cell(Protocol):
+    """Where one execution writes; only its own thread does."""
+
+    def charge(self, position: int, units: int) -> None:
+        """Add to what it charged; at most `MOST` in all."""
+        ...
+
+    def finish(
+        self, wall_us: int, cpu_us: int | None, peak_bytes: int | None, io_bytes: int | None
+    ) -> None:
+        """Write what it used: the execution has ended."""
+        ...
+
+    def has(self, flag: Flag) -> bool:
+        """Tell whether the main process has put up a flag for this execution."""
+        ...
+
+
+class Board(Protocol):
+    """Both kinds of board.
+
+    `run` numbers an execution: 64 bits, not 0, and chosen by the main process, so that another
+    delivery of the same attempt of a task is another run. `index` is the number of the child
+    that runs it; None in pools without children.
+    """
+
+    def begin(self, run: int, index: int | None, started_ns: int, pid: int) -> Cell | None:
+        """Open a cell for an execution; None where the board has none for this child."""
+        ...
+
+    def read(self, run: int, index: int | None) -> Usage | None:
+        """Read what an execution has used; None when it has not begun or was overwritten."""
+        ...
+
+    def put(self, flag: Flag, run: int, index: int | None) -> None:
+        """Put up a flag for one execution; others in the same child do not see it."""
+        ...
+
+    def take(self, flag: Flag, run: int, index: int | None) -> None:
+        """Take a flag down again."""
+        ...
+
+
+def charged(resources: tuple[str, ...]) -> tuple[str, ...]:
+    """List the resources that tasks charge; their place is that in `Usage.charges`.
+
+    Args:
+        resources: All that the policy names; at most `CHARGES` of them not metered.
+    """
+    return tuple(resource for resource in resources if resource not in METERED)
+
+
+class SharedBoard:
+    """A cell for each child of a prefork pool, in memory made before the fork.
+
+    A cell has two halves in turn: a child may have begun its next task before the main process
+    reads what the last one used, and a child that replaces a killed one leaves its half alone.
+    Each word has one writer and is written whole. The word `run` is 0 while its half is being
+    emptied and is looked at before and after reading, so that nobody gets the numbers of
+    another execution; `state` is read before and written after the numbers it vouches for. The
+    result of a task comes through a pipe, which orders memory on every processor.
+
+    A flag holds the run it is meant for. Nobody has to clear it between two tasks.
+    """
+
+    def __init__(self, cells: int = CELLS) -> None:
+        self._cells = cells
+        self._memory = mmap(-1, cells * _CELL * _WORD)
+        self._words = memoryview(self._memory).cast("Q")
+
+    def begin(self, run: int, index: int | None, started_ns: int, pid: int) -> SharedCell | None:
+        """Empty the half that was not used last and give it to an execution."""
+        if index is None or index >= self._cells:
+            return None
+        words = self._words
+        head = index * _CELL
+        turn = words[head] ^ 1
+        half = head + _HEAD + turn * _HALF
+        _FOUR.pack_into(self._memory, half * _WORD, 0, _RUNNING, started_ns, pid)
+        words[half + 4 : half + _HALF] = _NOTHING
+        words[half] = run
+        words[head] = turn
+        return SharedCell(self._memory, words, head, half, run)
+
+    def read(self, run: int, index: int | None) -> Usage | None:
+        """Read an execution of a child; for the next-to-last one at the latest."""
+        if index is None or index >= self._cells:
+            return None
+        words = self._words
+        head = index * _CELL
+        last = words[head]
+        for turn in (last, last ^ 1):
+            half = head + _HEAD + turn * _HALF
+            if words[half] != run:
+                continue
+            values = words[half : half + _HALF].tolist()
+            if words[half] != run or values[0] != run:
+                return None
+            _, state, started_ns, pid, *rest = values
+            wall, cpu, peak, io = (None if value == _UNKNOWN else value for value in rest[:4])
+            is_final = state == _FINAL
+            return Usage(is_final, started_ns, pid, wall, cpu, peak, io, tuple(rest[4:]))
+        return None
+
+    def put(self, flag: Flag, run: int, index: int | None) -> None:
+        """Put up a flag for one execution of a child."""
+        if index is not None and index < self._cells:
+            self._words[index * _CELL + _FLAGS[flag]] = run
+
+    def take(self, flag: Flag, run: int, index: int | None) -> None:
+        """Take it down, unless it is up for another execution by now."""
+        if index is not None and index < self._cells:
+            place = index * _CELL + _FLAGS[flag]
+            if self._words[place] == run:
+                self._words[place] = 0
+
+
+class SharedCell:
+    """One half of a child's cell, for the execution that writes there."""
+
+    __slots__ = ("_half", "_head", "_memory", "_run", "_words")
+
+    def __init__(
+        self, memory: mmap, words: memoryview[int], head: int, half: int, run: int
+    ) -> None:
+        self._memory = memory
+        self._words = words
+        self._head = head
+        self._half = half
+        self._run = run
+
+    def charge(self, position: int, units: int) -> None:
+        """Add to what it charged."""
+        place = self._half + _FIELDS + position
+        self._words[place] = min(MOST, self._words[place] + units)
+
+    def finish(
+        self, wall_us: int, cpu_us: int | None, peak_bytes: int | None, io_bytes: int | None
+    ) -> None:
+        """Write what it used, then that this is all."""
+        _FOUR.pack_into(
+            self._memory,
+            (self._half + 4) * _WORD,
+            wall_us,
+            _UNKNOWN if cpu_us is None else cpu_us,
+            _UNKNOWN if peak_bytes is None else peak_bytes,
+            _UNKNOWN if io_bytes is None else io_bytes,
+        )
+        self._words[self._half + 1] = _FINAL
+
+    def has(self, flag: Flag) -> bool:
+        """Tell whether a flag is up for this execution; one read of memory."""
+        return self._words[self._head + _FLAGS[flag]] == self._run
+
+
+class LocalBoard:
+    """A cell for each execution of a pool whose tasks run in the worker's own process."""
+
+    def __init__(self) -> None:
+        self._cells: dict[int, LocalCell] = {}
+        self._ended: deque[LocalCell] = deque()
+
+    def begin(self, run: int, index: int | None, started_ns: int, pid: int) -> LocalCell:
+        """Make a cell, and forget an execution that ended long ago."""
+        del index
+        if len(self._ended) > REMEMBERED:
+            old = self._ended.popleft()
+            if self._cells.get(old.run) is old:  # else the same attempt was delivered again
+                del self._cells[old.run]
+        cell = self._cells[run] = LocalCell(run, started_ns, pid, self._ended)
+        return cell
+
+    def read(self, run: int, index: int | None) -> Usage | None:
+        """Read an execution that runs or ended lately."""
+        del index
+        cell = self._cells.get(run)
+        return None if cell is None else cell.usage()
+
+    def put(self, flag: Flag, run: int, index: int | None) -> None:
+        """Put up a flag for an execution that has begun."""
+        del index
+        cell = self._cells.get(run)
+        if cell is not None:
+            cell.flags.add(flag)
+
+    def take(self, flag: Flag, run: int, index: int | None) -> None:
+        """Take it down."""
+        del index
+        cell = self._cells.get(run)
+        if cell is not None:
+            cell.flags.discard(flag)
+
+
+class LocalCell:
+    """What an execution in the worker's own process has used."""
+
+    __slots__ = ("_charges", "_ended", "_pid", "_started_ns", "_used", "flags", "run")
+
+    def __init__(self, run: int, started_ns: int, pid: int, ended: deque[LocalCell]) -> None:
+        self.run = run
+        self.flags: set[Flag] = set()
+        self._started_ns = started_ns
+        self._pid = pid
+        self._ended = ended
+        self._charges = [0] * CHARGES
+        self._used: tuple[int, int | None, int | None, int | None] | None = None
+
+    def charge(self, position: int, units: int) -> None:
+        """Add to what it charged."""
+        self._charges[position] = min(MOST, self._charges[position] + units)
+
+    def finish(
+        self, wall_us: int, cpu_us: int | None, peak_bytes: int | None, io_bytes: int | None
+    ) -> None:
+        """Keep what it used."""
+        self._used = (wall_us, cpu_us, peak_bytes, io_bytes)
+        self._ended.append(self)
+
+    def has(self, flag: Flag) -> bool:
+        """Tell whether a flag is up."""
+        return flag in self.flags
+
+    def usage(self) -> Usage:
+        """Tell what it has used so far."""
+        used = self._used
+        wall, cpu, peak, io = used or (None, None, None, None)
+        charges = tuple(self._charges)
+        return Usage(used is not None, self._started_ns, self._pid, wall, cpu, peak, io, charges)
