@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from threading import Lock
+from time import time_ns
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, ref
 
 from celery.utils.imports import symbol_by_name
 
+from celery_budget.ledger import ledger
 from celery_budget.policy.load import load
 from celery_budget.producer.amqp import budgeted
 from celery_budget.producer.stamp import connect
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from celery_budget.policy.model import Policy
+    from celery_budget.worker.services import Services
 
 #: Where a policy may come from: a path, the same as a dict, or None for the setting.
 Source = str | Path | Mapping[str, object] | None
@@ -50,6 +54,7 @@ class Installation:
         with self._lock:
             self.given = Path(given).absolute() if isinstance(given, str | Path) else given
             self._policy: Policy | None = None
+            self._loaded_us = 0
 
     @property
     def policy_source(self) -> Source:
@@ -72,7 +77,20 @@ class Installation:
             with self._lock:
                 if self._policy is None:
                     self._policy = load(self.policy_source)
+                    self._loaded_us = time_ns() // 1_000
         return self._policy
+
+    def services(self) -> Services:
+        """Give a worker of the app what it needs beside the policy."""
+        # A web process never gets here, and loads neither.
+        from celery_budget.child.meter import connect as connect_meter  # noqa: PLC0415
+        from celery_budget.worker.services import Services  # noqa: PLC0415
+
+        app = self._app()
+        assert app is not None
+        self.policy()
+        region = app.conf.get("budget_region") or ""
+        return Services(partial(ledger, app), connect_meter, region, self._loaded_us)
 
 
 def install(app: Celery, policy: Source = None) -> None:
@@ -97,7 +115,7 @@ def install(app: Celery, policy: Source = None) -> None:
         installation = _installed[app] = Installation(app, policy)
     app.task_cls = task_class(app.task_cls)
     amqp_cls = symbol_by_name(app.amqp_cls)
-    app.amqp_cls = budgeted(amqp_cls, installation.policy)
+    app.amqp_cls = budgeted(amqp_cls, installation.policy, installation.services)
     app.__dict__.pop("amqp", None)  # made already: the next use makes ours
     app.steps["consumer"].add(BAND_STEP)
     connect()

@@ -115,7 +115,8 @@ class Board(Protocol):
     """Both kinds of board.
 
     `run` numbers an execution: 64 bits, not 0, and chosen by the main process, so that another
-    delivery of the same attempt of a task is another run. `index` is the number of the child
+    delivery of the same attempt of a task is another run. An odd one is degraded from the start:
+    which child will run it is not known before it has begun. `index` is the number of the child
     that runs it; None in pools without children.
     """
 
@@ -245,6 +246,8 @@ class SharedCell:
 
     def has(self, flag: Flag) -> bool:
         """Tell whether a flag is up for this execution; one read of memory."""
+        if flag is Flag.DEGRADED and self._run & 1:
+            return True
         return self._words[self._head + _FLAGS[flag]] == self._run
 
 
@@ -313,7 +316,7 @@ class LocalCell:
 
     def has(self, flag: Flag) -> bool:
         """Tell whether a flag is up."""
-        return flag in self.flags
+        return flag in self.flags or (flag is Flag.DEGRADED and bool(self.run & 1))
 
     def usage(self) -> Usage:
         """Tell what it has used so far."""

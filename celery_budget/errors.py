@@ -125,6 +125,43 @@ class OptionError(BudgetError, ValueError):
         return f"{text}; {self.suggestion}" if self.suggestion else text
 
 
+class LedgerUnavailable(BudgetError):  # noqa: N818 - says what is the case
+    """Wait: the ledger could not be reached, or did not answer in time.
+
+    Attributes:
+        operation: What was asked of it, e.g. "exchange".
+        problem: What the connection said.
+    """
+
+    def __init__(self, operation: str, problem: str) -> None:
+        super().__init__(operation, problem)
+        self.operation = operation
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return (
+            f"the ledger is unavailable ({self.operation}: {self.problem}); "
+            "check the server behind budget_ledger_url"
+        )
+
+
+class BudgetRefused(BudgetError):  # noqa: N818 - says what is the case
+    """Try later, or ask for more: a budget is used up, and the policy sheds what comes then.
+
+    Attributes:
+        account: The account that is used up, e.g. "tenant:acme usd".
+        budget: Place of its budget in the policy.
+    """
+
+    def __init__(self, account: str, budget: str) -> None:
+        super().__init__(account, budget)
+        self.account = account
+        self.budget = budget
+
+    def __str__(self) -> str:
+        return f"{self.account} is used up, and {self.budget} sheds what comes then"
+
+
 class NotInTask(BudgetError, RuntimeError):  # noqa: N818 - says what is the case, as LookupError does
     """Use `budget` under a running task only; here is none.
 

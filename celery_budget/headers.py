@@ -17,7 +17,9 @@ from msgspec.json import Decoder, Encoder
 from msgspec.structs import replace
 
 from celery_budget.errors import HeaderError
-from celery_budget.policy.names import LATEST, MAX_NAME, MAX_TEXT, is_name
+from celery_budget.policy.budget import MAX_COSTS
+from celery_budget.policy.names import LATEST, MAX_NAME, MAX_TEXT, NAME_PATTERN, is_name
+from celery_budget.units import LARGEST
 
 #: Name of the message header.
 HEADER = "budget"
@@ -36,6 +38,10 @@ MAX_AHEAD = 100 * 366 * 86_400.0
 _Seconds = Annotated[float, Meta(ge=0, le=LATEST)]
 _Text = Annotated[str, Meta(max_length=MAX_TEXT)]
 _Count = Annotated[int, Meta(ge=0, le=MAX_MOVE)]
+_Cost = Annotated[
+    dict[Annotated[str, Meta(pattern=NAME_PATTERN)], Annotated[int, Meta(ge=0, le=LARGEST)]],
+    Meta(max_length=MAX_COSTS),
+]
 
 
 class Stamp(
@@ -56,6 +62,7 @@ class Stamp(
         correlation_id: Shared by all tasks of one piece of work; "": the task id.
         at: When it was published, Unix seconds of the sender's clock; 0.0: unknown.
         move: Move number; 0 until an operator moved the task to another band.
+        cost: Units of each resource that it is expected to use, as far as somebody said.
     """
 
     # Not by msgspec's `pattern`: it takes 1 µs a message, the cached `is_name` 0.2.
@@ -65,6 +72,7 @@ class Stamp(
     correlation_id: _Text = ""
     at: _Seconds = 0.0
     move: _Count = 0
+    cost: _Cost = {}
 
 
 class _Unversioned(Struct, tag_field="v", tag=0):
@@ -93,6 +101,7 @@ _RULES = {
     "cid": _TEXT,
     "at": _SECONDS,
     "move": f"must be an integer from 0 to {MAX_MOVE}",
+    "cost": f"must be an object of at most {MAX_COSTS} resources and their units, below 2**53",
 }
 _EXAMPLE = 'write a JSON object such as {"v":1,"band":"NAME"}'
 
@@ -119,6 +128,7 @@ def write(stamp: Stamp) -> str:
         stamp.correlation_id[:MAX_TEXT],
         stamp.at,
         stamp.move,
+        stamp.cost,
     )
     try:
         return _encode(cut).decode()

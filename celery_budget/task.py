@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from math import inf
 
 from celery import Task
@@ -12,7 +13,7 @@ from celery_budget.child.run import current
 
 
 class BudgetTask(Task):
-    """A task that may declare its band, tenant and deadline.
+    """A task that may declare its band, tenant, deadline and cost.
 
     `install` makes it the base of every task of the app that names no base of its own. As an
     explicit base class it sets defaults for a family of tasks:
@@ -27,12 +28,15 @@ class BudgetTask(Task):
         tenant: Whose work a call is: a name, or a template over the arguments such as
             `"{customer_id}"`; None: nobody's.
         deadline: Soft deadline, from publish: `"2s"` or seconds; None: none.
+        cost: What one execution is expected to use, `{"cpu": "3s", "usd": "0.02"}`; what it leaves
+            out is learned from executions that ended.
     """
 
     abstract = True
     band: str | None = None
     tenant: str | None = None
     deadline: str | float | None = None
+    cost: Mapping[str, str | float] | None = None
 
 
 def task_class(base: type[Task] | str) -> type[Task]:

@@ -44,6 +44,7 @@ class LazyGroup(click.Group):
     lazy={
         "check": "celery_budget.cli.check:check",
         "status": "celery_budget.cli.status:status",
+        "top": "celery_budget.cli.top:top",
         "move": "celery_budget.cli.task:move",
         "promote": "celery_budget.cli.task:promote",
         "demote": "celery_budget.cli.task:demote",
@@ -51,7 +52,7 @@ class LazyGroup(click.Group):
     },
 )
 def budget(**_preload_options: object) -> None:
-    """Priority bands: check the policy, watch the bands, move and cancel tasks.
+    """Bands and budgets: check the policy, watch both, move and cancel tasks.
 
     Exit status: 0 fine, 1 found something wrong, 2 misuse.
     """

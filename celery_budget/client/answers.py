@@ -74,6 +74,7 @@ def _status(task_id: str, worker: str, reply: Reply) -> Status:
         ahead=_whole(reply, "ahead"),
         for_s=_number(reply, "for_s"),
         until=_number(reply, "until"),
+        account=_text(reply, "account"),
     )
 
 

@@ -15,6 +15,8 @@ from celery import states
 from celery.backends.base import DisabledBackend
 
 from celery_budget.app import installed
+from celery_budget.client.accounts import AccountStatus
+from celery_budget.client.accounts import accounts as list_accounts
 from celery_budget.client.amqp import AmqpQueues
 from celery_budget.client.answers import Answers, ask, fleet_of
 from celery_budget.client.copy import Target
@@ -212,6 +214,17 @@ class Client:
         """Tell what all workers run and hold, and how many messages wait in each queue."""
         answers = self._workers.ask("budget", {}, self._timeout)
         return fleet_of(self._policy, answers, depths(self._app))
+
+    def accounts(self, most: int = 1_000) -> list[AccountStatus]:
+        """List the budgets' accounts that were used last, as the ledger has them.
+
+        Args:
+            most: No more than so many.
+
+        Raises:
+            LedgerUnavailable: the ledger cannot be reached.
+        """
+        return list_accounts(self._app, most) if self._policy.budgets else []
 
     def _queues(self) -> Queues:
         match self._workers.driver:

@@ -30,6 +30,7 @@ WHY: Mapping[str, str] = {
     Reason.NO_SLOT: "every slot is busy",
     Reason.RESERVE_KEPT: "the free slots are kept for other bands",
     Reason.BEHIND: "others go first",
+    Reason.BUDGET: "a budget is used up",
     Reason.GATHER: "a slot has just become free, and messages that go first may arrive",
     "eta": "its time has not come",
     "rate_limit": "of its rate limit",
@@ -58,6 +59,7 @@ class Status:
         ahead: Tickets of its band that its worker holds before it.
         for_s: Seconds since it started (running) or was published (queued, held).
         until: Unix seconds of its ETA, if that is what it waits for.
+        account: The account that is used up, if that is what it waits for.
         outcome: Celery's result state, for `done` and `dead`.
         asked: Who answered: workers, queues, the result backend.
     """
@@ -73,6 +75,7 @@ class Status:
     ahead: int | None = None
     for_s: float | None = None
     until: float | None = None
+    account: str | None = None
     outcome: str | None = None
     asked: tuple[str, ...] = ()
 
@@ -109,6 +112,8 @@ class Status:
     def _held(self) -> str:
         where = f"{self.worker} holds it" if self.worker else "It is held"
         why = f" because {WHY.get(self.reason, self.reason)}" if self.reason else ""
+        if self.account is not None:
+            why += f": {self.account}"
         if self.until is not None:
             why += f" (due {datetime.fromtimestamp(self.until, UTC):%Y-%m-%d %H:%M:%S} UTC)"
         before = ""

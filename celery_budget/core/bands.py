@@ -6,6 +6,7 @@ credit beside it (`share.py`). The dispatcher reads and writes these fields; nob
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import inf
 
 from celery_budget.core.fairness import SMALL_BATCH, FairQueue
@@ -57,10 +58,12 @@ class BandState:
         "unserved",
     )
 
-    def __init__(self, rule: Band, slots: int) -> None:
+    def __init__(
+        self, rule: Band, slots: int, weight: Callable[[str], float] | None = None
+    ) -> None:
         self.rule = rule
         self.name = rule.name
-        self.queue = FairQueue()
+        self.queue = FairQueue(weight)
         self.running = 0
         self.reserve = rule.reserve
         self.unfilled = rule.reserve

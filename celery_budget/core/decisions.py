@@ -20,18 +20,43 @@ class Reason(StrEnum):
     NO_SLOT = "no_slot"  # every slot of the worker is busy
     RESERVE_KEPT = "reserve_kept"  # the free slots are kept for other bands
     BEHIND = "behind"  # a slot is free, and others go first
+    BUDGET = "budget"  # an account it draws on is used up, or was not asked yet
     GATHER = "gather"  # a slot has just become free, and messages that go first may arrive
     # Why a ticket will never start.
     EXPIRED = "expired"  # its hard expiry passed while it waited
+    SHED = "shed"  # an account it draws on is used up, and the policy drops what comes then
 
 
 # One of these is made for each execution; frozen ones take 0.6 us more.
 @dataclass(slots=True)
 class Start:
-    """Give the ticket a slot now; the dispatcher counts it as running from here on."""
+    """Give the ticket a slot now; the dispatcher counts it as running from here on.
+
+    Attributes:
+        ticket: No longer held.
+        reason: Why it is its turn.
+        is_degraded: Whether a budget asks it to do less.
+    """
 
     ticket: Ticket
     reason: Reason
+    is_degraded: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Never start the ticket: its sender gets `BudgetRefused` for a result.
+
+    Attributes:
+        ticket: No longer held.
+        account: The one that is used up.
+        budget: Place of its budget in the policy.
+    """
+
+    ticket: Ticket
+    account: str
+    budget: str
+    reason: Reason = Reason.SHED
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +75,13 @@ class Wait:
         reason: What blocks it now.
         until: Unix seconds when that may change by itself; inf: until something ends.
         ahead: Tickets of its band that are held before it, by arrival.
+        account: The one that is used up, if that is the reason.
     """
 
     reason: Reason
     until: float
     ahead: int
+    account: str = ""
 
 
-Decision = Start | Expire | Wait
+Decision = Start | Expire | Refuse | Wait

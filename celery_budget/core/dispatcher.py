@@ -7,19 +7,24 @@ formulas: docs/explanation/scheduling.md.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from math import inf
+from types import MappingProxyType
 from zlib import crc32
 
+from celery_budget.core.accounts import Accounts
+from celery_budget.core.admission import Group
 from celery_budget.core.bands import BandState
-from celery_budget.core.decisions import Expire, Reason, Start, Wait
-from celery_budget.core.fairness import Entry, Tenant
+from celery_budget.core.decisions import Expire, Reason, Refuse, Start, Wait
+from celery_budget.core.fairness import Tenant
 from celery_budget.core.holding import Holding
+from celery_budget.core.line import Entry
 from celery_budget.core.lookahead import PARTS, parts
 from celery_budget.core.order import RECKON_S, Order
 from celery_budget.core.patience import LEAST_EXPECTED_S, MOST_SAVED_S, Patience
 from celery_budget.core.service import ServiceTimes
 from celery_budget.core.ticket import Ticket
+from celery_budget.policy.budget import Action
 from celery_budget.policy.model import Band
 
 #: How long one tie-break order lasts, seconds. Rotating it keeps a name that happens to sort
@@ -31,13 +36,24 @@ ROTATION_S = 60.0
 APART = 1 << 20
 
 #: A ticket that has a slot: its band and tenant, when it started, its expected service time, what
-#: was paid for its band's minimum share, and its part of the look-ahead. A tuple, because one is
-#: made for each execution, in a quarter of the time of an object.
-Run = tuple[BandState, Tenant, float, float, float, int]
+#: was paid for its band's minimum share, its part of the look-ahead, and what was set aside of its
+#: budgets. A tuple, because one is made for each execution, in a quarter of the time of an object.
+Run = tuple[BandState, Tenant, float, float, float, int, tuple[int, ...]]
+
+#: Most tickets of a band that are held for a budget, for each slot. Enough to find some behind
+#: them that may start, and few, because nobody else can start what is held here: on Redis not even
+#: after this worker was killed, until the visibility time-out.
+BLOCKED_PER_SLOT = 16
 
 #: What a worker wants of one band: messages in its hands, how many of them only to keep the pool
 #: busy, and how many it holds. A tuple for the same reason.
 Demand = tuple[int, int, int]
+
+#: Of a task that nothing was measured of.
+NOTHING_USED: Mapping[str, int] = MappingProxyType({})
+
+#: Nothing to set aside, and nothing to do less.
+_FREE: tuple[tuple[int, ...], bool] = ((), False)
 
 _MIN_SHARE = Reason.MIN_SHARE  # looking it up in the enum costs 0.2 us on Python 3.11
 
@@ -49,14 +65,26 @@ class Dispatcher:
         bands: By rank, most urgent first.
         slots: Executions the worker can run at once; >= 1.
         seed: Starts the rotating tie-break.
+        accounts: The worker's budgets; None without any.
+        weight: Tells the weight of a tenant; None: all are equal.
 
     Attributes:
         slots: As given, or as `resize` changed it.
+        accounts: As given.
     """
 
-    def __init__(self, bands: Sequence[Band], slots: int, *, seed: int = 0) -> None:
+    def __init__(
+        self,
+        bands: Sequence[Band],
+        slots: int,
+        *,
+        seed: int = 0,
+        accounts: Accounts | None = None,
+        weight: Callable[[str], float] | None = None,
+    ) -> None:
         self.slots = slots
-        self._order = Order(bands, slots)
+        self.accounts = accounts
+        self._order = Order(bands, slots, weight)
         self._by_name = {state.name: state for state in self._order.bands}
         self._seed = seed
         self._salt = 0
@@ -90,7 +118,8 @@ class Dispatcher:
 
     def held(self, band: str) -> int:
         """Tell how many tickets of a band wait."""
-        return self._by_name[band].queue.length
+        queue = self._by_name[band].queue
+        return queue.length + queue.blocked
 
     def running(self, band: str) -> int:
         """Tell how many tickets of a band have a slot."""
@@ -115,6 +144,8 @@ class Dispatcher:
         state = self._by_name[ticket.band]
         if ticket in self._running:
             raise ValueError(f"ticket {ticket.id!r} is running: offer a new one")
+        if self.accounts is not None:
+            ticket.group = self.accounts.groups.of(ticket, now)
         if not self._salted_until - ROTATION_S <= now < self._salted_until:
             rotation = int(now // ROTATION_S)
             self._salted_until = (rotation + 1) * ROTATION_S
@@ -140,15 +171,18 @@ class Dispatcher:
             state.tag = max(state.tag, self._order.returning)
         queue.push(entry)
 
-    def decide(self, now: float) -> Start | Expire | Wait | None:
+    def decide(  # noqa: C901, PLR0911 - one step after the other, and no call more than needed
+        self, now: float
+    ) -> Start | Expire | Refuse | Wait | None:
         """Give the next action; the caller performs it and asks again.
 
         Args:
             now: Unix seconds.
 
         Returns:
-            A start, which counts as running from here on; an expiry; a wait until a time at which
-            to ask again; None when nothing can change before something arrives or ends.
+            A start, which counts as running from here on; an expiry or a refusal; a wait until a
+            time at which to ask again; None when nothing can change before something arrives or
+            ends, or the ledger answers.
         """
         holding = self._holding
         if not holding.total:
@@ -161,18 +195,61 @@ class Dispatcher:
         if free <= 0:
             return None
         order = self._order
-        state, reason = order.choose(free - order.kept, now)
-        if state is None:
+        while True:
+            state, reason = order.choose(free - order.kept, now)
+            if state is None:
+                return None
+            ticket = state.queue.head()
+            assert ticket is not None
+            admitted = _FREE
+            if ticket.group is not None:
+                answer = self._admit(state, ticket, ticket.group, now)
+                if answer is None:
+                    continue
+                if isinstance(answer, Refuse):
+                    return answer
+                admitted = answer
+            expected = self._service[ticket.task]
+            if expected >= LEAST_EXPECTED_S and reason is not _MIN_SHARE:
+                until = self._gather(state, expected, free, now)
+                if until > now:
+                    self._patience.wait(free, now)
+                    return Wait(Reason.GATHER, until, 0)
+            return self._start(state, ticket, expected, reason, now, admitted)
+
+    def _admit(
+        self, state: BandState, ticket: Ticket, group: Group, now: float
+    ) -> tuple[tuple[int, ...], bool] | Refuse | None:
+        """Ask the budgets whether the head of a queue may start.
+
+        Returns:
+            What to set aside for it, and whether it is to do less; None when it waits for a
+            budget or in another band from now on.
+        """
+        accounts = self.accounts
+        assert accounts is not None
+        costs = accounts.costs(group, ticket)
+        action, allowance, is_degraded = verdict = accounts.judge(group, costs)
+        if action is None or allowance is None:
+            return costs, is_degraded
+        if action is Action.SHED:
+            entry = state.queue.first()
+            return Refuse(self._take(entry), allowance.name, allowance.budget.path)
+        lower = self._order.below(state)
+        if action is Action.DEMOTE and lower is not None:
+            ticket.excused |= {allowance.budget.path}
+            self._transfer(state.queue.first(), lower, now)
             return None
-        ticket = state.queue.head()
-        assert ticket is not None
-        expected = self._service[ticket.task]
-        if expected >= LEAST_EXPECTED_S and reason is not _MIN_SHARE:
-            until = self._gather(state, expected, free, now)
-            if until > now:
-                self._patience.wait(free, now)
-                return Wait(Reason.GATHER, until, 0)
-        return self._start(state, ticket, expected, reason, now)
+        others = accounts.block(group, verdict, costs, now)
+        state.queue.block(group)
+        self.wake(others)
+        return None
+
+    def wake(self, groups: Iterable[Group]) -> None:
+        """Let groups compete again that have waited for a budget."""
+        for group in groups:
+            if group.is_blocked:
+                self._order.bands[group.rank].queue.unblock(group)
 
     def _gather(self, state: BandState, expected: float, free: int, now: float) -> float:
         """Tell until when a ticket gives way to messages that may arrive; in the past: start it."""
@@ -182,7 +259,13 @@ class Dispatcher:
         return self._order.gather(state, patience, free - self._order.kept, now)
 
     def _start(
-        self, state: BandState, ticket: Ticket, expected: float, reason: Reason, now: float
+        self,
+        state: BandState,
+        ticket: Ticket,
+        expected: float,
+        reason: Reason,
+        now: float,
+        admitted: tuple[tuple[int, ...], bool],
     ) -> Start:
         self._order.advance(state, reason)
         tenant = state.queue.pop(expected)
@@ -202,21 +285,35 @@ class Dispatcher:
         # An unknown task may run for an hour: nothing is fetched to follow it.
         ahead = parts(expected) if ticket.task in self._service else 0
         self._parts += ahead
-        self._running[ticket] = (state, tenant, now, expected, paid, ahead)
-        return Start(ticket, reason)
+        costs, is_degraded = admitted
+        if costs:
+            assert self.accounts is not None
+            assert ticket.group is not None
+            self.accounts.reserve(ticket.group, costs)
+        self._running[ticket] = (state, tenant, now, expected, paid, ahead, costs)
+        return Start(ticket, reason, is_degraded)
 
-    def ended(self, ticket: Ticket, now: float, *, ran: bool = True) -> None:
+    def ended(  # noqa: C901 - hot path
+        self,
+        ticket: Ticket,
+        now: float,
+        *,
+        ran: bool = True,
+        usage: Mapping[str, int] = NOTHING_USED,
+    ) -> None:
         """Take note that a ticket has left its slot, and settle what it was charged.
 
         Args:
             ticket: As `decide` started it.
             now: Unix seconds.
             ran: False when it never used the slot: nothing is learned or charged.
+            usage: Units of each resource that were measured; of others, what was set aside
+                counts as used.
 
         Raises:
             KeyError: it has no slot.
         """
-        state, tenant, started, expected, paid, ahead = self._running.pop(ticket)
+        state, tenant, started, expected, paid, ahead, costs = self._running.pop(ticket)
         order = self._order
         spare = self.slots - len(self._running) - 1 - order.kept
         if spare <= 0:
@@ -247,6 +344,9 @@ class Dispatcher:
             state.share.settle(paid, served)
         if not order.reckoned <= now < order.reckoned + RECKON_S:
             order.reckon(now)
+        if costs:
+            assert self.accounts is not None
+            self.wake(self.accounts.ended(ticket, costs, usage, now, ran=ran))
 
     def _take(self, entry: Entry) -> Ticket:
         """Take a held ticket out without starting it."""
@@ -259,7 +359,7 @@ class Dispatcher:
         """Take out all held tickets of a task id."""
         return [self._take(entry) for entry in self._holding.entries(task_id)]
 
-    def move(self, task_id: str, band: str) -> int:
+    def move(self, task_id: str, band: str, now: float) -> int:
         """Let held tickets of a task id wait in another band, with their age; tell how many.
 
         Raises:
@@ -268,13 +368,20 @@ class Dispatcher:
         state = self._by_name[band]
         entries = [e for e in self._holding.entries(task_id) if e[5].band != band]
         for entry in entries:
-            fresh = entry.copy()
-            fresh[4] += 1
-            self._by_name[entry[5].band].queue.discard(entry)
-            fresh[5].band = band
-            self._holding.replace(entry, fresh)
-            self._queue(state, fresh)
+            self._transfer(entry, state, now)
         return len(entries)
+
+    def _transfer(self, entry: Entry, state: BandState, now: float) -> None:
+        """Let a held ticket wait in another band, with its age."""
+        fresh = entry.copy()
+        fresh[4] += 1
+        ticket: Ticket = fresh[5]
+        self._by_name[ticket.band].queue.discard(entry)
+        ticket.band = state.name
+        if self.accounts is not None:
+            ticket.group = self.accounts.groups.of(ticket, now)
+        self._holding.replace(entry, fresh)
+        self._queue(state, fresh)
 
     def drain(self) -> list[Ticket]:
         """Forget all held tickets and give them in the order of their arrival."""
@@ -282,11 +389,15 @@ class Dispatcher:
         for state in self._order.bands:
             state.queue.clear()
         self._holding.clear()
+        if self.accounts is not None:
+            self.accounts.clear()
         return tickets
 
     def demand(self, band: str) -> Demand:
         """Tell what to have of a band: as much as could start now, and the look-ahead."""
         state = self._by_name[band]
+        if state.queue.blocked >= BLOCKED_PER_SLOT * self.slots:
+            return 0, 0, state.queue.length
         free = self.slots - len(self._running)
         usable = free - self._order.kept + state.unfilled
         ahead = (self._parts + state.rounding + (free * state.parts if free > 0 else 0)) // PARTS
@@ -320,6 +431,11 @@ class Dispatcher:
         ahead = sum(
             other[4] < arrival and other[5].band == ticket.band for other in self._holding.all()
         )
+        group = ticket.group
+        if group is not None and group.is_blocked and group.waits_for is not None:
+            lacking = group.waits_for
+            until = lacking.free_at / 1e6 if lacking.free_at else inf
+            return Wait(Reason.BUDGET, until, ahead, lacking.name)
         free = self.slots - len(self._running)
         if free <= 0:
             return Wait(Reason.NO_SLOT, ticket.expires, ahead)

@@ -9,7 +9,7 @@ from heapq import heapify, heappop, heappush
 from itertools import islice
 from math import inf
 
-from celery_budget.core.fairness import MOST_DEAD, Entry
+from celery_budget.core.line import MOST_DEAD, Entry
 from celery_budget.core.ticket import Ticket
 
 

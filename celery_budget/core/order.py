@@ -7,7 +7,7 @@ matter (`fairness.py`). Used by the dispatcher alone; nothing here holds a ticke
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import inf
 
 from celery_budget.core.bands import BandState
@@ -30,6 +30,7 @@ class Order:
     Args:
         bands: By rank, most urgent first.
         slots: Of the worker; >= 1.
+        weight: Tells the weight of a tenant; None: all are equal.
 
     Attributes:
         bands: As they are now, by rank.
@@ -39,8 +40,13 @@ class Order:
         freed: When a slot became free after some band had had none, on the caller's clock.
     """
 
-    def __init__(self, bands: Sequence[Band], slots: int) -> None:
-        self.bands = [BandState(band, slots) for band in bands]
+    def __init__(
+        self,
+        bands: Sequence[Band],
+        slots: int,
+        weight: Callable[[str], float] | None = None,
+    ) -> None:
+        self.bands = [BandState(band, slots, weight) for band in bands]
         self._urgent = [state for state in self.bands if state.rule.preempts]
         self._shared = [state for state in self.bands if not state.rule.preempts]
         self._owed = [(state, state.share) for state in self.bands if state.share is not None]
@@ -72,6 +78,11 @@ class Order:
             state.unfilled = unfilled = max(0, state.reserve - state.running)
             kept += unfilled
         self.kept = kept
+
+    def below(self, state: BandState) -> BandState | None:
+        """Give the next less urgent band; None for the last."""
+        place = state.rule.rank + 1
+        return self.bands[place] if place < len(self.bands) else None
 
     def reckon(self, now: float) -> None:
         """Follow the service times; to be done now and then (`RECKON_S`)."""

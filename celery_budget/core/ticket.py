@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import inf
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from celery_budget.core.admission import Group
+    from celery_budget.policy.budget import Cost
 
 
 @dataclass(slots=True, eq=False)
@@ -11,7 +16,7 @@ class Ticket:
     """One message that waits for, or has, a slot.
 
     Not frozen because a frozen class costs 1 µs more to make on the worker's hot path;
-    nobody but the dispatcher changes a ticket after `offer`, and it only its `band`.
+    nobody but the dispatcher changes a ticket after `offer`, and it only its `band` and `group`.
 
     Attributes:
         id: The Celery task id.
@@ -23,6 +28,11 @@ class Ticket:
         published: When the sender published it (or its ETA), Unix seconds.
         move: Which of several messages of its id it is; the highest counts. 0 until it was moved,
             retried or replaced.
+        cost: What it is expected to use, as declared: pairs of resource and units, sorted.
+        queue: Through which it came; "" when that is not known.
+        values: Of the message headers that have budgets, in the order of `Groups.headers`.
+        excused: Places of the budgets that do not keep it from starting: it was demoted for them.
+        group: The allowances that its start draws on; None: none.
     """
 
     id: str
@@ -33,3 +43,8 @@ class Ticket:
     expires: float = inf
     published: float = 0.0
     move: int = 0
+    cost: Cost = ()
+    queue: str = ""
+    values: tuple[str, ...] = ()
+    excused: frozenset[str] = frozenset()
+    group: Group | None = None

@@ -14,6 +14,10 @@ from fnmatch import fnmatchcase
 #: Pairs of a resource and its units, sorted by resource.
 Cost = tuple[tuple[str, int], ...]
 
+#: Resources that one cost may name: above the seven built-in and sixteen custom ones that a
+#: policy can have, and a bound for what a message carries.
+MAX_COSTS = 32
+
 
 class Scope(StrEnum):
     """What one account of a budget belongs to."""

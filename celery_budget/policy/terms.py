@@ -11,7 +11,7 @@ from enum import StrEnum
 from math import inf
 
 from celery_budget.errors import OptionError
-from celery_budget.policy.budget import Cost
+from celery_budget.policy.budget import MAX_COSTS, Cost
 from celery_budget.policy.model import Band, Policy, TaskRule
 from celery_budget.policy.names import LATEST, MAX_NAME, MAX_TEXT, closest, is_name, is_text
 from celery_budget.policy.tenant import Arguments, render_tenant
@@ -20,10 +20,6 @@ from celery_budget.units import LARGEST, MAX_SECONDS
 #: Rules remembered by task name. Names come from code, yet a stranger's message may bring
 #: any; a full cache is emptied, which costs one search of the rules per name.
 MAX_CACHED = 4_096
-
-#: Resources that one cost may name: above the seven built-in and sixteen custom ones that a
-#: policy can have, and a bound for what a message carries.
-MAX_COSTS = 32
 
 
 class Source(StrEnum):

@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from celery_budget.policy.model import Policy
 
 
-def budgeted(base: type[AMQP], policy: Callable[[], Policy]) -> type[AMQP]:
+def budgeted(
+    base: type[AMQP], policy: Callable[[], Policy], services: Callable[[], object]
+) -> type[AMQP]:
     """Derive an AMQP class that routes by band.
 
     Args:
         base: The class the app has now.
         policy: Gives the app's policy; called at the first publish or worker start.
+        services: Gives what the app's workers need beside it; the senders' side only carries it.
     """
 
     class BudgetAMQP(base):
@@ -33,6 +36,11 @@ def budgeted(base: type[AMQP], policy: Callable[[], Policy]) -> type[AMQP]:
         def policy() -> Policy:
             """Give the app's policy, to those who have only the app."""
             return policy()
+
+        @staticmethod
+        def services() -> object:
+            """Give what a worker needs beside the policy."""
+            return services()
 
         def Queues(self, queues: object, *args: object, **kwargs: object) -> Queues:  # noqa: N802
             known = super().Queues(queues, *args, **kwargs)

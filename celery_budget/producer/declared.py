@@ -11,18 +11,21 @@ from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from celery_budget.errors import OptionError
+from celery_budget.errors import AmountError, OptionError
+from celery_budget.policy.names import is_name
 from celery_budget.policy.terms import Declared
-from celery_budget.units import seconds
+from celery_budget.units import amount, seconds
 
 if TYPE_CHECKING:
     from celery import Task
+
+    from celery_budget.policy.budget import Cost
 
 NOTHING_DECLARED = Declared()
 
 
 def declared(task: Task | None) -> Declared:
-    """Read band, tenant and deadline from a task's attributes; None declares nothing.
+    """Read band, tenant, deadline and cost from a task's attributes; None declares nothing.
 
     Raises:
         OptionError: an attribute has a value that means nothing.
@@ -30,7 +33,8 @@ def declared(task: Task | None) -> Declared:
     band = getattr(task, "band", None)
     tenant = getattr(task, "tenant", None)
     deadline = getattr(task, "deadline", None)
-    if band is None and tenant is None and deadline is None:
+    expected = getattr(task, "cost", None)
+    if band is None and tenant is None and deadline is None and expected is None:
         return NOTHING_DECLARED
     for option, value in (("band", band), ("tenant", tenant)):
         if value is not None and not isinstance(value, str):
@@ -38,12 +42,37 @@ def declared(task: Task | None) -> Declared:
             raise OptionError(option, f"of task {name} is {value!r}, not a string")
     if deadline is not None and not isinstance(deadline, str | int | float | timedelta):
         duration("deadline", deadline)
-    return _declared(band, tenant, deadline)
+    return _declared(band, tenant, deadline, cost(expected))
 
 
 @lru_cache(maxsize=10_000)
-def _declared(band: str | None, tenant: str | None, deadline: object) -> Declared:
-    return Declared(band=band, tenant=tenant, deadline=duration("deadline", deadline))
+def _declared(
+    band: str | None, tenant: str | None, deadline: object, expected: Cost | None
+) -> Declared:
+    return Declared(
+        band=band, tenant=tenant, deadline=duration("deadline", deadline), cost=expected
+    )
+
+
+def cost(value: object) -> Cost | None:
+    """Read what an execution is expected to use: `{"cpu": "3s", "usd": "0.02"}`.
+
+    Raises:
+        OptionError: it is no mapping of names and amounts.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, Mapping):
+        raise OptionError("cost", f'is {value!r}; give a mapping such as {{"cpu": "3s"}}')
+    units = {}
+    for resource, given in value.items():
+        if not isinstance(resource, str) or not is_name(resource):
+            raise OptionError("cost", f"names {resource!r}, which no resource can be called")
+        try:
+            units[resource] = amount(resource, given)
+        except AmountError as error:
+            raise OptionError("cost", f"of {resource}: {error}") from error
+    return tuple(sorted(units.items()))
 
 
 def duration(option: str, value: object) -> float | None:

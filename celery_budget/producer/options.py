@@ -6,19 +6,20 @@ taken out before it sees them, whoever called: `apply_async`, `send_task`, canva
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from celery_budget.errors import HeaderError, OptionError
 from celery_budget.headers import HEADER, read
 from celery_budget.policy.terms import NOTHING_ASKED, Asked
-from celery_budget.producer.declared import duration
+from celery_budget.producer.declared import cost, duration
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
 #: Options of `apply_async` and `send_task` that belong to us.
-OPTIONS = frozenset({"band", "tenant", "deadline", "correlation_id"})
+OPTIONS = frozenset({"band", "tenant", "deadline", "correlation_id", "cost"})
 
 
 def take(options: MutableMapping[str, object], now: float) -> tuple[Asked, Asked]:
@@ -49,6 +50,7 @@ def take(options: MutableMapping[str, object], now: float) -> tuple[Asked, Asked
         tenant=_text(options, "tenant"),
         deadline=None if deadline is None else _absolute(deadline, now),
         correlation_id=_text(options, "correlation_id"),
+        cost=cost(options.pop("cost", None)),
     )
     return call, carried
 
@@ -59,7 +61,8 @@ def _carried(value: object) -> Asked:
         stamp = read(value)
     except HeaderError:
         return NOTHING_ASKED
-    return asked(stamp.band, stamp.tenant, stamp.deadline, stamp.correlation_id)
+    found = asked(stamp.band, stamp.tenant, stamp.deadline, stamp.correlation_id)
+    return replace(found, cost=tuple(stamp.cost.items())) if stamp.cost else found
 
 
 def asked(band: str, tenant: str, deadline: float, correlation_id: str) -> Asked:

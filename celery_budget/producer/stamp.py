@@ -36,7 +36,14 @@ def stamp(options: dict[str, object], terms: Terms, now: float) -> None:
     options["headers"] = {
         **(headers if isinstance(headers, Mapping) else {}),
         HEADER: write(
-            Stamp(terms.band, terms.tenant, terms.deadline, terms.correlation_id, at=now)
+            Stamp(
+                terms.band,
+                terms.tenant,
+                terms.deadline,
+                terms.correlation_id,
+                at=now,
+                cost=dict(terms.cost),
+            )
         ),
     }
     if terms.expires is not None:

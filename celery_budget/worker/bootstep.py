@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from time import monotonic, time
+from functools import partial
+from time import monotonic, time, time_ns
 from typing import TYPE_CHECKING, Any
 
 from celery.bootsteps import RUN, StartStopStep
@@ -18,19 +19,26 @@ from celery.worker.loops import synloop
 from celery.worker.state import maybe_shutdown
 from kombu.common import ignore_errors
 
+from celery_budget.core.accounts import Accounts
 from celery_budget.core.dispatcher import Dispatcher
+from celery_budget.policy.budget import Scope
 from celery_budget.worker import seams
+from celery_budget.worker.calendar import calendar_window
 from celery_budget.worker.channels import Channels, windows
 from celery_budget.worker.control import steps
 from celery_budget.worker.demand import GrowingDemand, LimitedDemand
 from celery_budget.worker.intake import Intake
+from celery_budget.worker.leases import LEASE_S, Leases
+from celery_budget.worker.metering import Metering
 from celery_budget.worker.moves import Moves
 from celery_budget.worker.pump import Pump, give_back
+from celery_budget.worker.services import Services
 from celery_budget.worker.slots import SlotPool
 
 if TYPE_CHECKING:
     from celery.worker.consumer import Consumer
 
+    from celery_budget.core.admission import Group
     from celery_budget.policy.model import Policy
     from celery_budget.worker.demand import Ask
 
@@ -139,18 +147,61 @@ class BandStep(StartStopStep):
         self.moves = Moves.restore(seams.persistence(c))
         seams.on_mingle(c, lambda moves: self.moves.merge((str(i), int(n)) for i, n in moves))
         pool = c.pool
+        services: Services = c.app.amqp.services()
+        self._accounts, self._leases = self._budgets(c, services)
+        metering = None
+        kind = seams.pool_kind(pool)
+        if policy.resources and kind is not None:
+            # Before the pool starts: its children share the board with this process.
+            metering = Metering(pool, kind, policy.resources, services.connect)
         # The pool has not started: how many slots it has is asked again at each decision.
-        dispatcher = Dispatcher(policy.bands, max(1, pool.limit), seed=policy.seed)
+        dispatcher = Dispatcher(
+            policy.bands,
+            max(1, pool.limit),
+            seed=policy.seed,
+            accounts=self._accounts,
+            weight=policy.tenant_weight if policy.tenants else None,
+        )
+        headers = self._accounts.groups.headers if self._accounts else ()
         self.pump = Pump(
             dispatcher=dispatcher,
-            intake=Intake(policy),
+            intake=Intake(policy, headers=headers),
             moves=self.moves,
             process=seams.process_task(c),
             size=seams.size(pool),
+            leases=self._leases,
+            metering=metering,
         )
-        c.pool = self.pump.pool = SlotPool(pool, self.pump.ended)
+        metered = None if metering is None else metering.metered
+        c.pool = self.pump.pool = SlotPool(pool, self.pump.ended, metered)
         c.on_task_request = self.pump.offer
         steps[c] = self
+
+    def _budgets(self, c: Consumer, services: Services) -> tuple[Accounts | None, Leases | None]:
+        """Make the books of this worker and what carries them to the ledger, if budgets are."""
+        if not self.policy.budgets:
+            return None, None
+        # Two processes of one name follow each other: what the first held is not the second's.
+        worker = f"{c.hostname}:{os.getpid()}:{time_ns()}"
+        place = {
+            Scope.WORKER: c.hostname,
+            Scope.NODE: c.hostname.partition("@")[2] or c.hostname,
+            Scope.REGION: services.region,
+        }
+        accounts = Accounts(
+            self.policy, place, calendar_window, lease_s=LEASE_S, version=services.version
+        )
+        leases = Leases(
+            services.ledger(int(LEASE_S * 1e6)),
+            accounts,
+            worker,
+            lambda: self.pump.dispatcher.slots,
+            self._resume,
+        )
+        return accounts, leases
+
+    def _resume(self, groups: list[Group]) -> None:
+        self.pump.resumed(groups)
 
     def start(self, c: Consumer) -> None:
         """Move the bands' queues to channels of their own and hand the loop our consumer."""
@@ -169,6 +220,10 @@ class BandStep(StartStopStep):
                 later=c.call_soon if c.hub is None else None,
             )
             self.pump.dispatcher.listen(self.pump.channels.bands, time())
+        if self._leases is not None:
+            # Without an event loop, the timer's thread or greenlet looks for answers.
+            wake = self._pipe.wake if self._pipe else partial(c.timer.call_after, 0, self.pump.tick)
+            self._leases.open(wake)
         self.pump.open()
         self._ticks = c.timer.call_repeatedly(TICK_S, self.pump.tick)
         self._tell_capped()
@@ -251,6 +306,8 @@ class BandStep(StartStopStep):
             # First, or RabbitMQ sends what is given back here again.
             ignore_errors(c, c.task_consumer.cancel)
         held = self.pump.close()
+        if self._leases is not None:
+            self._leases.drain(self.pump.lock)
         # Celery 5.6 keeps the broken connection; only a shutdown changes the blueprint's state.
         if c.connection is None or c.blueprint.state == RUN:
             self._lose()
@@ -276,6 +333,8 @@ class BandStep(StartStopStep):
 
     def shutdown(self, _c: Consumer) -> None:
         """End for good."""
+        if self._leases is not None:
+            self._leases.close()
         if self._pipe is not None:
             self._pipe.close()
             self._pipe = None

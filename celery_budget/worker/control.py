@@ -6,6 +6,7 @@ commands. They run in the worker's main process and touch only its memory.
 
 from __future__ import annotations
 
+from math import inf
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -14,6 +15,8 @@ from celery.worker.control import control_command, inspect_command
 from celery.worker.control import hello as celery_hello
 from msgspec.structs import replace
 
+from celery_budget.core.admission import lacking
+from celery_budget.core.decisions import Reason
 from celery_budget.errors import HeaderError
 from celery_budget.headers import HEADER, Stamp, read, write
 from celery_budget.worker import seams
@@ -170,23 +173,27 @@ def _held(step: BandStep, held: Any, now: float) -> Reply:
         **_waiting(held, now),
         "reason": None if wait is None else wait.reason.value,
         "ahead": None if wait is None else wait.ahead,
+        "account": None if wait is None else wait.account or None,
+        "until": wait.until if wait is not None and wait.account and wait.until < inf else None,
     }
 
 
 def _listed(step: BandStep, now: float) -> list[Reply]:
     """List held tickets, each with the reason of its band.
 
-    What blocks one blocks its band. An explanation looks at all that is held, so each band is
-    explained once.
+    What blocks one blocks its band, but for budgets. An explanation looks at all that is held, so
+    each band is explained once.
     """
     dispatcher = step.pump.dispatcher
     reasons: dict[str, str | None] = {}
     listed = []
     for held in dispatcher.listed(MOST_LISTED):
-        if held.band not in reasons:
+        account = lacking(held)
+        if account is None and held.band not in reasons:
             wait = dispatcher.explain(held.id, now)
             reasons[held.band] = None if wait is None else wait.reason.value
-        listed.append({**_waiting(held, now), "reason": reasons[held.band]})
+        reason = reasons[held.band] if account is None else Reason.BUDGET.value
+        listed.append({**_waiting(held, now), "reason": reason, "account": account})
     return listed
 
 

@@ -18,6 +18,7 @@ from celery.utils.log import get_logger
 from celery_budget.core.ticket import Ticket
 from celery_budget.errors import BudgetError, HeaderError
 from celery_budget.headers import HEADER, Stamp, read, write
+from celery_budget.policy.names import MAX_TEXT
 from celery_budget.policy.terms import NOTHING_ASKED, Declared, resolve
 from celery_budget.producer.declared import arguments, declared
 from celery_budget.worker.moves import version
@@ -42,22 +43,32 @@ class Held(Ticket):
         source: The band channel it came through, or None for Celery's own consumer.
         started: When it was given to the pool, monotonic seconds; 0.0 before.
         is_kept: Whether it stays unacknowledged while it runs.
+        run: Number of its execution on the board; 0 before it starts, or without one.
     """
 
-    __slots__ = ("is_kept", "request", "source", "started")
+    __slots__ = ("is_kept", "request", "run", "source", "started")
 
     request: Request
     source: BandChannel | None
     started: float
     is_kept: bool
+    run: int
 
 
 class Intake:
     """Makes a `Held` of each request."""
 
-    def __init__(self, policy: Policy, clock: Callable[[], float] = time) -> None:
+    def __init__(
+        self,
+        policy: Policy,
+        clock: Callable[[], float] = time,
+        *,
+        headers: tuple[str, ...] = (),
+    ) -> None:
         self._policy = policy
         self._clock = clock
+        self._headers = headers
+        self._reads_more = bool(policy.budgets)
         self._mistakes: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def ticket(self, request: Request, source: BandChannel | None, queue: str | None) -> Held:
@@ -84,11 +95,22 @@ class Intake:
         held.source = source
         held.started = 0.0
         held.is_kept = False
+        held.run = 0
+        if self._reads_more:
+            self._read_more(held, stamp, queue)
         if request.expires is not None:
             held.expires = request.expires.timestamp()
         if request.eta is not None:
             held.published = max(stamp.at, request.eta.timestamp())
         return held
+
+    def _read_more(self, held: Held, stamp: Stamp, queue: str | None) -> None:
+        """Read what only budgets ask for."""
+        held.cost = tuple(sorted(stamp.cost.items()))
+        held.queue = queue or ""
+        if self._headers:
+            found = held.request.request_dict
+            held.values = tuple(str(found.get(name) or "")[:MAX_TEXT] for name in self._headers)
 
     def _stamp(self, request: Request, queue: str | None) -> Stamp:
         """Read the sender's stamp; where it is missing or bad, settle Terms and stamp here."""
@@ -137,7 +159,12 @@ class Intake:
                 now=now,
             )
         return Stamp(
-            terms.band, terms.tenant, terms.deadline, terms.correlation_id or request.id, now
+            terms.band,
+            terms.tenant,
+            terms.deadline,
+            terms.correlation_id or request.id,
+            now,
+            cost=dict(terms.cost),
         )
 
     def _warn(self, request: Request, mistake: str) -> None:

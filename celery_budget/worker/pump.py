@@ -15,16 +15,20 @@ from typing import TYPE_CHECKING, cast
 
 from celery.utils.log import get_logger
 
-from celery_budget.core.decisions import Start, Wait
+from celery_budget.core.decisions import Expire, Refuse, Start, Wait
+from celery_budget.errors import BudgetRefused
 from celery_budget.worker import seams
 from celery_budget.worker.intake import Intake
 
 if TYPE_CHECKING:
     from celery.worker.request import Request
 
+    from celery_budget.core.admission import Group
     from celery_budget.core.dispatcher import Dispatcher
     from celery_budget.worker.channels import Channels
     from celery_budget.worker.intake import Held
+    from celery_budget.worker.leases import Leases
+    from celery_budget.worker.metering import Metering
     from celery_budget.worker.moves import Moves
     from celery_budget.worker.slots import SlotPool
 
@@ -38,6 +42,13 @@ class Pump:
     `ended` may come from a pool thread, which then wakes the loop. Without an event loop
     (gevent, eventlet, transports without one) requests come from timers and greenlets too, so
     each entry takes a lock.
+
+    Attributes:
+        dispatcher: Decides.
+        is_open: Whether anything may start.
+        pool: Where it starts.
+        channels: Where its messages come from; None without windows.
+        lock: Held by whoever touches the dispatcher or its accounts.
     """
 
     def __init__(
@@ -48,6 +59,8 @@ class Pump:
         moves: Moves,
         process: Callable[[Request], object],
         size: Callable[[], int],
+        leases: Leases | None = None,
+        metering: Metering | None = None,
     ) -> None:
         self.dispatcher = dispatcher
         self.is_open = True
@@ -57,12 +70,17 @@ class Pump:
         self._moves = moves
         self._process = process
         self._size = size
+        self._leases = leases
+        self._metering = metering
+        self._polled_until = 0.0
+        self._is_polling = False
+        self._is_resumed = False
         self._running: set[Held] = set()
         self._over: deque[Held] = deque()
         self._wake: Callable[[], None] | None = None
         self._call_after: Callable[[float, Callable[[], None]], object] | None = None
         self._is_timed = False
-        self._lock = RLock()
+        self.lock = RLock()
         self._is_pumping = False
 
     def attach(
@@ -93,7 +111,7 @@ class Pump:
 
     def offer(self, request: Request) -> None:
         """Take a request that Celery would run now; it starts at once or is held."""
-        with self._lock:
+        with self.lock:
             channels = self.channels
             source = None if channels is None else channels.source(request.message)
             held = self._intake.ticket(request, source, None if source is None else source.queue)
@@ -120,13 +138,13 @@ class Pump:
             self._over.append(held)
             self._wake()
             return
-        with self._lock:
+        with self.lock:
             self._settle(held)
             self.pump()
 
     def settle_over(self) -> None:
         """Settle what ended in other threads; called in the loop's thread after a wake-up."""
-        with self._lock:
+        with self.lock:
             while self._over:
                 self._settle(self._over.popleft())
             self.pump()
@@ -139,32 +157,72 @@ class Pump:
             return
         self._is_pumping = True
         try:
-            dispatcher = self.dispatcher
             size = self._size()
-            if size != dispatcher.slots:
-                dispatcher.resize(size)
-            while self.is_open:
-                decision = dispatcher.decide(time())
-                if decision is None:
-                    break
-                if isinstance(decision, Wait):
-                    self._ask_again(decision.until)
-                    break
-                # Only what `offer` made is in the dispatcher.
-                held = cast("Held", decision.ticket)
-                if isinstance(decision, Start):
-                    self._start(held)
-                    if self.pool.runs_inline and self._wake is not None:
-                        # The start was the whole run: let messages of higher bands arrive.
-                        self._wake()
-                        break
-                else:
-                    # Celery's own way into the pool finds it expired, says so and settles it.
-                    self._process(held.request)
+            if size != self.dispatcher.slots:
+                self.dispatcher.resize(size)
+            if self._leases is not None and self._leases.has_answers:
+                self._poll(self._leases)
+            self._decide()
+            if self._leases is not None:
+                self._is_resumed = False
+                self._poll(self._leases)
+                if self._is_resumed:
+                    self.tick()
         finally:
             self._is_pumping = False
             if self.channels is not None:
                 self.channels.changed()
+
+    def _decide(self) -> None:
+        """Ask the dispatcher and do what it says, until there is nothing to do at once."""
+        while self.is_open:
+            decision = self.dispatcher.decide(time())
+            if decision is None:
+                return
+            if isinstance(decision, Wait):
+                self._ask_again(decision.until)
+                return
+            if not self._perform(decision):
+                return
+
+    def _perform(self, decision: Start | Expire | Refuse) -> bool:
+        """Do what was decided; tell whether to go on deciding in this turn."""
+        # Only what `offer` made is in the dispatcher.
+        held = cast("Held", decision.ticket)
+        if isinstance(decision, Start):
+            self._start(held, is_degraded=decision.is_degraded)
+            if self.pool.runs_inline and self._wake is not None:
+                # The start was the whole run: let messages of higher bands arrive.
+                self._wake()
+                return False
+        elif isinstance(decision, Refuse):
+            seams.refuse(held.request, BudgetRefused(decision.account, decision.budget))
+        else:
+            # Celery's own way into the pool finds it expired, says so and settles it.
+            self._process(held.request)
+        return True
+
+    def _poll(self, leases: Leases) -> None:
+        """Let the ledger be told and heard what is due; what that frees starts in the next turn."""
+        now = monotonic()
+        if now < self._polled_until and not leases.is_waiting:
+            return
+        wait_s = leases.poll()
+        self._polled_until = now + wait_s
+        if not self._is_polling and self._call_after is not None:
+            self._is_polling = True
+            self._call_after(wait_s, self._poll_again)
+
+    def _poll_again(self) -> None:
+        self._is_polling = False
+        self._polled_until = 0.0
+        self.tick()
+
+    def resumed(self, groups: list[Group]) -> None:
+        """Go on with groups that have waited for a budget."""
+        if groups:
+            self.dispatcher.wake(groups)
+            self._is_resumed = True
 
     def _ask_again(self, until: float) -> None:
         """Pump again at a time, if nothing happens before; one timer at a time."""
@@ -182,15 +240,17 @@ class Pump:
             # Not from here: what a timer schedules for the loop's next turn waits for its poll.
             self._wake()
             return
-        with self._lock:
+        with self.lock:
             self.pump()
 
-    def _start(self, held: Held) -> None:
+    def _start(self, held: Held, *, is_degraded: bool) -> None:
         if self._moves.numbers and not self._moves.is_current(held):
             self.dispatcher.ended(held, time(), ran=False)
             self._drop_stale(held)
             return
         held.started = monotonic()
+        if self._metering is not None:
+            held.run = self._metering.number(is_degraded=is_degraded)
         self._running.add(held)
         if held.source is not None and held.request.task.acks_late:
             held.is_kept = True
@@ -209,11 +269,14 @@ class Pump:
         self._running.discard(held)
         if held.is_kept and held.source is not None:
             held.source.window.released(held.request.message)
-        self.dispatcher.ended(held, time(), ran=ran)
+        if self._metering is None or not ran:
+            self.dispatcher.ended(held, time(), ran=ran)
+        else:
+            self.dispatcher.ended(held, time(), usage=self._metering.usage(held))
 
     def cancel(self, task_id: str) -> int:
         """Withdraw held tickets of a revoked task and account for them; tell how many."""
-        with self._lock:
+        with self.lock:
             withdrawn = self.dispatcher.withdraw(task_id)
             for ticket in withdrawn:
                 held = cast("Held", ticket)
@@ -224,14 +287,14 @@ class Pump:
 
     def move(self, task_id: str, band: str) -> int:
         """Let held tickets of a task wait in another band; tell how many."""
-        with self._lock:
-            moved = self.dispatcher.move(task_id, band)
+        with self.lock:
+            moved = self.dispatcher.move(task_id, band, time())
             self.pump()
             return moved
 
     def drop_stale(self, task_id: str) -> int:
         """Drop held messages of a task that a newer copy has replaced; tell how many."""
-        with self._lock:
+        with self.lock:
             kept: list[Held] = []
             dropped = 0
             for ticket in self.dispatcher.withdraw(task_id):
@@ -257,7 +320,7 @@ class Pump:
 
     def close(self) -> list[Held]:
         """Start nothing more, and let go of what is held; give it, in order of arrival."""
-        with self._lock:
+        with self.lock:
             self.is_open = False
             drained = cast("list[Held]", self.dispatcher.drain())
             for held in drained:
@@ -266,7 +329,7 @@ class Pump:
 
     def open(self) -> None:
         """Start work again, after a reconnect."""
-        with self._lock:
+        with self.lock:
             self.is_open = True
             if self.pool.discards:
                 # Of a task that no child had taken yet when the connection broke, no end is told.

@@ -11,13 +11,14 @@ from typing import Any
 
 from celery.concurrency.base import BasePool
 
+from celery_budget.board import PoolKind
 from celery_budget.worker import seams
 from celery_budget.worker.intake import Held
 
 Ended = Callable[[Held], None]
 
-#: Home of the prefork pool: importing it would load billiard's processes into every worker.
-PREFORK = "celery.concurrency.prefork"
+#: Called by the pool instead of a target: the run's number, the target, then its arguments.
+Metered = Callable[..., Any]
 
 
 class SlotPool:
@@ -25,17 +26,23 @@ class SlotPool:
 
     How a pool says that a task is over differs: prefork calls one of two callbacks, whatever
     happened to the child; a thread's future is done; a greenlet is dead; the solo pool returns.
+
+    Args:
+        pool: The worker's own.
+        ended: Called with a ticket that has left its slot.
+        metered: Meters what is called through it; None where nothing is metered.
     """
 
-    def __init__(self, pool: BasePool, ended: Ended) -> None:
+    def __init__(self, pool: BasePool, ended: Ended, metered: Metered | None = None) -> None:
         self._pool = pool
         self._ended = ended
+        self._metered = metered
         self._expected: dict[str, Held] = {}
         self._watch = _watcher(pool)
         #: Whether a submission runs the task to its end before it returns.
         self.runs_inline = self._watch is _watch_return
         #: Whether the consumer's `flush`, after a connection loss, drops what no child has taken.
-        self.discards = any(cls.__module__ == PREFORK for cls in type(pool).__mro__)
+        self.discards = seams.pool_kind(pool) is PoolKind.PREFORK
         #: Whether tasks end in threads of their own.
         self.is_threaded = self._watch is _watch_future
 
@@ -68,6 +75,8 @@ class SlotPool:
         held = self._expected.pop(options.get("correlation_id", ""), None)
         if held is None:
             return self._pool.apply_async(target, args, kwargs, **options)
+        if self._metered is not None:
+            target, args = self._metered, (held.run, target, *args)
         return self._watch(self._pool, held, self._ended, target, args, kwargs, options)
 
 

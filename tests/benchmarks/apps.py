@@ -95,6 +95,8 @@ def _make(broker: str, variant: Variant) -> Celery:
         task_default_queue=variant.queues["important"],
     )
     redis = _is_redis(broker)
+    if not redis:
+        app.conf.budget_ledger_url = "memory://"
     if variant.policy is None:
         _stock_settings(app, variant, redis=redis)
     else:

@@ -21,6 +21,7 @@ from tests.benchmarks.variants import (
     STOCK,
     STOCK_QUEUES,
     THREE_BANDS,
+    THREE_BUDGETS,
     BrokerName,
     Variant,
 )
@@ -53,7 +54,7 @@ class Case:
 
 CASES = (
     Case("default band", Pool("prefork", 1)),
-    Case("default band", Pool("prefork", 2), ours=(THREE_BANDS, EMPTY_POLICY)),
+    Case("default band", Pool("prefork", 2), ours=(THREE_BANDS, THREE_BUDGETS, EMPTY_POLICY)),
     Case("default band", Pool("prefork", 4)),
     Case("default band", Pool("threads", 4)),
     Case("all bands in turn", Pool("prefork", 2), stock=STOCK_QUEUES, bands=BANDS),

@@ -71,7 +71,9 @@ class Variant:
 
     def prefixed(self, prefix: str) -> Variant:
         """Give the same variant on queues of its own."""
-        policy = three_bands(self.reserve, prefix) if self.policy else self.policy
+        policy = self.policy
+        if policy:
+            policy = {**policy, **three_bands(self.reserve, prefix)}
         return replace(self, policy=policy, prefix=prefix)
 
     def encode(self) -> str:
@@ -88,3 +90,11 @@ STOCK = Variant("stock")
 STOCK_QUEUES = Variant("stock, a queue per band", queue_per_band=True)
 EMPTY_POLICY = Variant("ours, empty policy", policy={})
 THREE_BANDS = Variant("ours, three bands", policy=three_bands())
+
+#: Budgets so large that nothing ever waits for one: what keeping the books costs.
+BUDGETS: Mapping[str, object] = {
+    "fleet": {"starts": "1000000/1s"},
+    "band:*": {"cpu": "1000000s/1s"},
+    "task:*": {"runtime": "1000000s/1s"},
+}
+THREE_BUDGETS = Variant("ours, three budgets", policy={**three_bands(), "budgets": BUDGETS})

@@ -211,7 +211,7 @@ class DispatcherMachine(RuleBasedStateMachine):
     def move(self, task_id: str, band: str) -> None:
         others = [t for t in self.held if t.id == task_id and t.band != band]
 
-        assert len(others) == self.dispatcher.move(task_id, band)
+        assert len(others) == self.dispatcher.move(task_id, band, self.now)
         assert all(ticket.band == band for ticket in others)
 
     @rule(task_id=IDS)

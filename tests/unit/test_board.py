@@ -74,14 +74,22 @@ def test_a_sum_stops_where_lua_would_lose_digits(board: Board) -> None:
 
 def test_a_flag_is_seen_by_the_execution_it_is_for(board: Board) -> None:
     """The next task of the same child has nothing to do with the one that had to yield."""
-    first = board.begin(7, 0, 1, 1)
-    board.put(Flag.YIELD, 7, 0)
-    board.put(Flag.DEGRADED, 7, 0)
-    board.take(Flag.DEGRADED, 7, 0)
+    first = board.begin(6, 0, 1, 1)
+    board.put(Flag.YIELD, 6, 0)
+    board.put(Flag.DEGRADED, 6, 0)
+    board.take(Flag.DEGRADED, 6, 0)
     second = board.begin(8, 0, 1, 1)
 
     assert (True, False) == (first.has(Flag.YIELD), first.has(Flag.DEGRADED))
     assert (False, False) == (second.has(Flag.YIELD), second.has(Flag.DEGRADED))
+
+
+def test_an_odd_run_is_degraded_from_the_start(board: Board) -> None:
+    """Nobody knows which child will run it before it has begun."""
+    cell = board.begin(7, 0, 1, 1)
+
+    assert cell.has(Flag.DEGRADED)
+    assert not cell.has(Flag.YIELD)
 
 
 def test_a_child_may_begin_its_next_task_before_the_last_one_is_read() -> None:

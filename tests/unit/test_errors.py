@@ -12,8 +12,10 @@ from celery_budget import errors
 from celery_budget.errors import (
     AmountError,
     BudgetError,
+    BudgetRefused,
     DurationError,
     HeaderError,
+    LedgerUnavailable,
     MoveError,
     NotInstalled,
     NotInTask,
@@ -54,6 +56,17 @@ SAMPLES: list[tuple[BudgetError, str]] = [
             "budget.deadline was used outside a task; "
             "call it from the task's body or from code that the body runs"
         ),
+    ),
+    (
+        LedgerUnavailable("exchange", "Connection refused"),
+        (
+            "the ledger is unavailable (exchange: Connection refused); "
+            "check the server behind budget_ledger_url"
+        ),
+    ),
+    (
+        BudgetRefused("tenant:acme usd", 'budgets."tenant:*".usd'),
+        'tenant:acme usd is used up, and budgets."tenant:*".usd sheds what comes then',
     ),
     (
         UnknownResource("usdd", ["usd"], "did you mean usd?"),

@@ -89,7 +89,7 @@ def test_whole_numbers_are_seconds_too() -> None:
 
 def test_keys_of_a_newer_sender_are_left_alone() -> None:
     """A field added later must not break the workers that run today."""
-    assert Stamp("critical", at=NOW) == read(header(cost={"cpu": [1, 2]}, receipt="r"))
+    assert Stamp("critical", at=NOW) == read(header(price={"cpu": [1, 2]}, receipt="r"))
 
 
 @pytest.mark.parametrize(

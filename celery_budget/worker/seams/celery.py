@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from billiard.einfo import ExceptionInfo
+from celery import signals
 from celery.worker import state
 
 from celery_budget.board import PoolKind
@@ -155,6 +157,34 @@ def rate_limited(consumer: Any) -> list[Any]:
         if bucket is not None
         for request, _tokens in list(bucket.contents)
     ]
+
+
+def refuse(request: Any, error: Exception) -> None:
+    """End a request that never ran as failed, and account for its message.
+
+    As Celery does for a task that rejects itself: a stored failure (with its error callbacks and
+    chord), the signal, the event. Storing talks to the result backend, as for a revoked task.
+    Relies on `Request._context` and `store_errors`.
+    """
+    try:
+        raise error
+    except type(error):
+        info = ExceptionInfo()
+    state.task_ready(request)
+    request.acknowledge()
+    request.task.backend.mark_as_failure(
+        request.id, error, request=request._context, store_result=request.store_errors
+    )
+    signals.task_failure.send(
+        sender=request.task,
+        task_id=request.id,
+        exception=error,
+        args=request.args,
+        kwargs=request.kwargs,
+        traceback=info.traceback,
+        einfo=info,
+    )
+    request.send_event("task-failed", exception=repr(error), traceback=info.traceback)
 
 
 def fetched(task_id: str) -> tuple[Any, bool] | None:

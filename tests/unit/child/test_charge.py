@@ -16,6 +16,7 @@ from celery_budget.board import Flag, LocalBoard, PoolKind, Usage
 from celery_budget.child.meter import Meter
 from celery_budget.errors import AmountError, UnknownResource
 
+RUN = 2
 RESOURCES = ("cpu", "network", "tokens", "usd")
 
 
@@ -42,8 +43,8 @@ class Worker:
                 self.raised = error
 
         tracer = build_tracer("body", self.task(keeping, "body"), app=self.app)
-        self.meter.call(1, tracer, "id", (), {}, {"id": "id"})
-        return self.board.read(1, None)
+        self.meter.call(RUN, tracer, "id", (), {}, {"id": "id"})
+        return self.board.read(RUN, None)
 
 
 @pytest.fixture
@@ -59,7 +60,7 @@ def test_charges_add_up_and_are_seen_at_once(worker: Worker) -> None:
     def body() -> None:
         budget.charge(usd=0.03, tokens=1500)
         budget.charge(usd="0.02", network="2KiB")
-        seen.append(worker.board.read(1, None).charges[:3])
+        seen.append(worker.board.read(RUN, None).charges[:3])
 
     usage = worker.run(body)
 
@@ -189,9 +190,9 @@ def test_a_body_can_see_that_it_should_do_less(worker: Worker) -> None:
 
     def body() -> None:
         seen.append(budget.degraded)
-        worker.board.put(Flag.DEGRADED, 1, None)
+        worker.board.put(Flag.DEGRADED, RUN, None)
         seen.append(budget.degraded)
-        worker.board.take(Flag.DEGRADED, 1, None)
+        worker.board.take(Flag.DEGRADED, RUN, None)
         seen.append(budget.degraded)
 
     worker.run(body)

@@ -27,6 +27,21 @@ CASES = [
         ),
     ),
     (
+        Status(
+            "4f",
+            State.HELD,
+            worker="w1",
+            band="optional",
+            reason="budget",
+            account="tenant:acme usd",
+            until=1_764_000_000.0,
+        ),
+        (
+            "w1 holds it in band optional because a budget is used up: tenant:acme usd "
+            "(due 2025-11-24 16:00:00 UTC)."
+        ),
+    ),
+    (
         Status("4f", State.HELD, worker="w1", reason="eta", until=1_764_000_000.0),
         "w1 holds it because its time has not come (due 2025-11-24 16:00:00 UTC).",
     ),
@@ -75,6 +90,6 @@ def test_every_state_is_explained() -> None:
 def test_every_reason_to_wait_has_words() -> None:
     """A new reason must not reach people as an identifier."""
     starts = {Reason.RANK, Reason.SHARE, Reason.MIN_SHARE, Reason.RESERVED}
-    waits = set(Reason) - starts - {Reason.EXPIRED}
+    waits = set(Reason) - starts - {Reason.EXPIRED, Reason.SHED}
 
     assert waits <= WHY.keys()

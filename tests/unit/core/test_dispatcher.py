@@ -6,9 +6,11 @@ from math import inf
 
 import pytest
 
+from celery_budget.core.accounts import Accounts, CalendarWindow
 from celery_budget.core.decisions import Expire, Reason, Start, Wait
-from celery_budget.core.dispatcher import Dispatcher
+from celery_budget.core.dispatcher import BLOCKED_PER_SLOT, Dispatcher
 from celery_budget.core.ticket import Ticket
+from celery_budget.policy.load import load
 from celery_budget.policy.model import Band
 from tests.unit.core.worker import NOW, run_all, start, ticket
 
@@ -134,7 +136,7 @@ def test_a_moved_ticket_keeps_its_age(dispatcher: Dispatcher) -> None:
     dispatcher.offer(old, NOW)
     dispatcher.offer(ticket("critical", published=NOW), NOW)
 
-    assert 1 == dispatcher.move(old.id, "critical")
+    assert 1 == dispatcher.move(old.id, "critical", NOW)
     assert "critical" == old.band
     assert old is start(dispatcher)
 
@@ -146,7 +148,7 @@ def test_a_ticket_can_be_moved_there_and_back(dispatcher: Dispatcher) -> None:
         dispatcher.offer(ticket("important", published=NOW - 1), NOW)
     dispatcher.offer(moved, NOW)
     for band in ("optional", "important") * 3:
-        assert 1 == dispatcher.move(moved.id, band)
+        assert 1 == dispatcher.move(moved.id, band, NOW)
 
     assert 4 == dispatcher.held("important")
     assert moved is run_all(dispatcher)[-1]
@@ -156,7 +158,7 @@ def test_a_moved_ticket_still_expires(dispatcher: Dispatcher) -> None:
     """Its sender's wish does not depend on the band."""
     moved = ticket("optional", expires=NOW + 1)
     dispatcher.offer(moved, NOW)
-    dispatcher.move(moved.id, "important")
+    dispatcher.move(moved.id, "important", NOW)
 
     assert Expire(moved) == dispatcher.decide(NOW + 2)
 
@@ -166,7 +168,7 @@ def test_moving_where_it_is_moves_nothing(dispatcher: Dispatcher) -> None:
     held = ticket("optional")
     dispatcher.offer(held, NOW)
 
-    assert 0 == dispatcher.move(held.id, "optional")
+    assert 0 == dispatcher.move(held.id, "optional", NOW)
     assert 1 == dispatcher.held("optional")
 
 
@@ -221,7 +223,7 @@ def test_an_unknown_band_changes_nothing(dispatcher: Dispatcher) -> None:
     with pytest.raises(KeyError):
         dispatcher.offer(ticket("nowhere"), NOW)
     with pytest.raises(KeyError):
-        dispatcher.move(held.id, "nowhere")
+        dispatcher.move(held.id, "nowhere", NOW)
     assert 1 == dispatcher.held_total == dispatcher.held("optional")
 
 
@@ -254,7 +256,7 @@ def test_drain_gives_all_in_the_order_of_arrival(dispatcher: Dispatcher) -> None
     for number in range(20):
         held.append(ticket(BANDS[number % 3].name, deadline=NOW + 50 - number, tenant=str(number)))
         dispatcher.offer(held[-1], NOW)
-    dispatcher.move(held[3].id, "optional")
+    dispatcher.move(held[3].id, "optional", NOW)
 
     assert held == dispatcher.drain()
     assert 0 == dispatcher.held_total
@@ -285,3 +287,86 @@ def test_listed_is_by_arrival_and_bounded(dispatcher: Dispatcher) -> None:
         dispatcher.offer(each, NOW)
 
     assert held[:4] == dispatcher.listed(4)
+
+
+def poor(slots: int = 2) -> Dispatcher:
+    """Offer a worker that has been granted nothing: tickets of tenants wait for their budget."""
+    policy = load(
+        {
+            "default_band": "high",
+            "bands": {"high": {}, "low": {}},
+            "budgets": {"tenant:*": {"usd": "1/1d"}},
+        }
+    )
+    accounts = Accounts(policy, {}, lambda _w, _t: CalendarWindow(0, 0, 0), lease_s=5)
+    return Dispatcher(policy.bands, slots, accounts=accounts)
+
+
+def test_a_ticket_that_waits_for_a_budget_keeps_no_slot() -> None:
+    """Nobody's tasks must wait because somebody's money is spent."""
+    dispatcher = poor()
+    waiting = [ticket("high", tenant="acme") for _ in range(5)]
+    for held in waiting:
+        dispatcher.offer(held, NOW)
+    free = ticket("low")
+    dispatcher.offer(free, NOW)
+
+    assert free is start(dispatcher)
+    assert dispatcher.decide(NOW) is None
+    assert (5, 1) == (dispatcher.held("high"), dispatcher.free)
+
+
+def test_what_waits_for_a_budget_says_so_and_names_the_account() -> None:
+    """An operator must not look for a fault in the worker."""
+    dispatcher = poor()
+    waiting = ticket("high", tenant="acme")
+    dispatcher.offer(waiting, NOW)
+    dispatcher.decide(NOW)
+
+    assert Wait(Reason.BUDGET, inf, 0, "tenant:acme usd") == dispatcher.explain(waiting.id, NOW)
+
+
+def test_what_waits_for_a_budget_expires_is_withdrawn_and_moves_like_others() -> None:
+    """It is held like any ticket."""
+    dispatcher = poor()
+    late = ticket("high", tenant="acme", expires=NOW + 1)
+    gone, moved = ticket("high", tenant="acme"), ticket("high", tenant="acme")
+    for held in (late, gone, moved):
+        dispatcher.offer(held, NOW)
+    dispatcher.decide(NOW)
+
+    assert Expire(late) == dispatcher.decide(NOW + 2)
+    assert [gone] == dispatcher.withdraw(gone.id)
+    assert 1 == dispatcher.move(moved.id, "low", NOW + 2)
+    assert (0, 1) == (dispatcher.held("high"), dispatcher.held("low"))
+    assert dispatcher.decide(NOW + 2) is None
+    assert [moved] == dispatcher.drain()
+
+
+def test_drain_gives_those_that_wait_for_a_budget_in_the_order_of_arrival() -> None:
+    """They go back to the front of their queues with the others."""
+    dispatcher = poor()
+    held = [ticket("high", tenant=("acme", "")[n % 2], deadline=NOW + 50 - n) for n in range(20)]
+    for each in held[:10]:
+        dispatcher.offer(each, NOW)
+    while (decision := dispatcher.decide(NOW)) is not None:
+        assert isinstance(decision, Start)
+        held.remove(decision.ticket)
+    for each in held[len(held) - 10 :]:
+        dispatcher.offer(each, NOW)
+
+    assert held == dispatcher.drain()
+    assert 0 == dispatcher.held_total
+
+
+def test_a_worker_full_of_what_waits_for_a_budget_asks_for_no_more() -> None:
+    """Nobody else can start what it holds."""
+    dispatcher = poor(slots=2)
+    dispatcher.listen(["high", "low"], NOW)
+    for number in range(BLOCKED_PER_SLOT * 2):
+        assert dispatcher.window("high") > 0
+        dispatcher.offer(ticket("high", tenant=f"tenant-{number % 3}"), NOW)
+        dispatcher.decide(NOW)
+
+    assert 0 == dispatcher.window("high")
+    assert dispatcher.window("low") > 0

@@ -7,8 +7,11 @@ from random import Random
 
 import pytest
 
-from celery_budget.core.fairness import SMALL_BATCH, Entry, FairQueue
+from celery_budget.core.admission import Group
+from celery_budget.core.fairness import SMALL_BATCH, FairQueue, Tenant
+from celery_budget.core.line import Entry
 from celery_budget.core.ticket import Ticket
+from celery_budget.policy.model import OnLoss
 from tests.unit.core.worker import NOW, ticket
 
 _numbers = count(1)
@@ -160,7 +163,8 @@ def test_what_was_taken_out_takes_no_memory() -> None:
         queue.discard(push(queue, ticket("band")))
     (tenant,) = queue._tenants.values()
 
-    assert len(tenant.line) + len(tenant.early) < 200
+    (line,) = tenant.lines
+    assert len(line._entries) + len(line.early) < 200
     assert len(queue._markers) < 200
 
 
@@ -213,3 +217,126 @@ def test_clear_leaves_those_who_run() -> None:
     queue.settle(running, 1.0, 1.0)
     push(queue, ticket("band", tenant="runs"))
     assert 1 == len(run_all(queue))
+
+
+def group() -> Group:
+    """Make a group of tickets that may be blocked together."""
+    return Group(0, (), OnLoss.LOCAL)
+
+
+def grouped(name: str, drawing: Group) -> Ticket:
+    """Make a ticket of a tenant that draws on a group's budgets."""
+    made = ticket("band", tenant=name)
+    made.group = drawing
+    return made
+
+
+def test_weights_divide_slot_time() -> None:
+    """Who has three shares gets three, while both have work."""
+    queue = FairQueue(lambda name: 3.0 if name == "three" else 1.0)
+    for name in ("three", "one"):
+        for _ in range(200):
+            push(queue, ticket("band", tenant=name))
+    order = [held.tenant for held in run_all(queue)][:200]
+
+    assert 150 == pytest.approx(order.count("three"), abs=SMALL_BATCH)
+
+
+def test_a_blocked_group_lets_the_others_pass() -> None:
+    """Those of the same tenant too: one of its budgets is used up, not all."""
+    queue = FairQueue()
+    blocked, free = group(), group()
+    for number in range(30):
+        for name in ("one", "two"):
+            push(queue, grouped(name, blocked if number % 2 else free))
+    queue.block(blocked)
+    order = run_all(queue)
+
+    assert {free} == {held.group for held in order}
+    assert (30, 0, 30) == (len(order), queue.length, queue.blocked)
+    queue.unblock(blocked)
+    assert (30, 0) == (queue.length, queue.blocked)
+    assert {blocked} == {held.group for held in run_all(queue)}
+
+
+def test_what_comes_for_a_blocked_group_waits_with_it() -> None:
+    """In its place: it goes by age when the group may go on."""
+    queue = FairQueue()
+    blocked = group()
+    push(queue, grouped("one", blocked))
+    queue.block(blocked)
+    early = grouped("one", blocked)
+    early.published -= 10
+    push(queue, early)
+
+    assert queue.head() is None
+    queue.unblock(blocked)
+    assert early is queue.head()
+
+
+def test_waiting_for_a_budget_saves_up_no_turns() -> None:
+    """A tenant whose money came back must not have the worker for itself."""
+    queue = FairQueue()
+    blocked = group()
+    for _ in range(100):
+        push(queue, grouped("poor", blocked))
+    queue.block(blocked)
+    for _ in range(300):
+        push(queue, ticket("band", tenant="rich"))
+    for _ in range(100):
+        assert queue.head() is not None
+        queue.settle(queue.pop(1.0), 1.0, 1.0)
+    queue.unblock(blocked)
+    order = [held.tenant for held in run_all(queue)][:100]
+
+    assert order.count("poor") <= 50 + SMALL_BATCH
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_blocked_groups_and_tenants_leave_no_memory_behind(seed: int) -> None:
+    """Whatever is pushed, blocked, unblocked, withdrawn and run in whatever order."""
+    rng = Random(seed)
+    queue = FairQueue()
+    groups = [group() for _ in range(5)]
+    entries: list[Entry] = []
+    running: list[Tenant] = []
+    for _ in range(2_000):
+        match rng.randrange(6):
+            case 0 | 1:
+                drawing = rng.choice([*groups, None])
+                held = ticket("band", tenant=str(rng.randrange(50)))
+                held.group = drawing
+                entries.append(push(queue, held))
+            case 2:
+                chosen = rng.choice(groups)
+                if chosen.is_blocked:
+                    queue.unblock(chosen)
+                elif chosen.tenants:
+                    queue.block(chosen)
+            case 3:
+                waiting = [entry for entry in entries if entry[5] is not None]
+                if waiting:
+                    queue.discard(rng.choice(waiting))
+            case 4:
+                if queue.head() is not None:
+                    running.append(queue.pop(1.0))
+            case _:
+                if running:
+                    queue.settle(running.pop(), 1.0, rng.random())
+        waiting = [entry for entry in entries if entry[5] is not None]
+        is_held = [each[5].group is not None and each[5].group.is_blocked for each in waiting]
+        assert (is_held.count(False), is_held.count(True)) == (queue.length, queue.blocked)
+        assert (queue.head() is None) == (queue.length == 0)
+    for each in groups:
+        if each.is_blocked:
+            queue.unblock(each)
+    for tenant in running:
+        queue.settle(tenant, 1.0, 1.0)
+    run_all(queue)
+    for _ in range(50):
+        push(queue, ticket("band", tenant="last"))
+    run_all(queue)
+
+    assert not any(each.tenants or each.live or each.is_blocked for each in groups)
+    assert queue.tenants < 5
+    assert len(queue._markers) == 0

@@ -1,0 +1,549 @@
+"""The books of one worker: what it may use of each account, and what to tell the ledger of it.
+
+Pure: the worker hands in the time and the ledger's answers, and carries away reports. Allowances
+are made when a ticket first needs them and forgotten when they have been of no use for a while.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
+from typing import NamedTuple
+
+from celery_budget.core.accounting import AHEAD, AccountRule, Known, Want, advance, opened
+from celery_budget.core.admission import KEPT_S, Allowance, Group, Verdict
+from celery_budget.core.estimate import Profiles
+from celery_budget.core.exchange import MOST_LINES, Answer, Granted, Line
+from celery_budget.core.groups import Groups, Place
+from celery_budget.core.ticket import Ticket
+from celery_budget.policy.budget import Action, BudgetRule, Window
+from celery_budget.policy.model import OnLoss, Policy
+
+#: One execution started, one slot in use.
+ONE = 1_000_000
+
+#: Resources of which half a unit is of no use to anybody.
+COUNTED = frozenset({"starts", "slots"})
+
+#: Without any knowledge an execution is expected to use this part of the limit: few enough start
+#: before the first one ends that a wrong guess does no harm, and enough that something is learned.
+UNKNOWN_PART = 100
+
+#: Starts of so many seconds are kept at hand: of the 50 ms to the next report, and of as much again
+#: for one that comes late.
+AHEAD_S = 0.1
+
+#: Shortest time over which a pace is told, seconds: the least between two reports.
+SHORTEST_S = 0.01
+
+#: How long it takes without a start for half of what is kept at hand to go back, seconds.
+HALVED_S = 0.1
+
+#: Waiting tickets of a group that are asked for at once, for each slot: with no-op tasks 16 last
+#: for some 10 ms, the least time between two reports.
+ASKED_PER_SLOT = 16
+
+#: Task types of one group whose costs are remembered.
+MOST_COSTS = 1_000
+
+#: What is used up is asked for again after so many seconds, whenever it may fill: another worker
+#: may have given some back.
+ASKED_AGAIN_US = 1_000_000
+
+#: Not sooner than this, however soon it may fill: what is there may be kept for another worker.
+LEAST_WAIT_US = 50_000
+
+#: Nothing is kept for a ticket that lacks something else for longer than this, microseconds.
+PATIENCE_US = 1_000_000
+
+#: Accounts remembered for a ledger that loses them.
+MOST_KNOWN = 10_000
+
+
+class CalendarWindow(NamedTuple):
+    """A day, week or month.
+
+    Attributes:
+        number: Counted from any fixed one of its kind.
+        begins: Microseconds since 1970.
+        ends: The same.
+    """
+
+    number: int
+    begins: int
+    ends: int
+
+
+Calendar = Callable[[Window, int], CalendarWindow]
+
+#: Units, least and since when, by rank.
+_Needs = dict[int, tuple[int, int, float]]
+
+
+class Accounts:
+    """All allowances of one worker.
+
+    Args:
+        policy: Says which budgets there are.
+        place: Names of region, node and worker.
+        calendar: Tells the calendar window that holds at a time, microseconds.
+        lease_s: Length of the ledger's leases.
+        version: Of the policy: of two workers' policies the later one holds in the ledger.
+
+    Attributes:
+        profiles: What task types use.
+        is_trusted: Whether the lease still holds, so that what was granted may be used.
+        is_urgent: Whether the ledger should be told something at once.
+        is_moving: Whether something was spent, freed or asked for since the last report.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        place: Place,
+        calendar: Calendar,
+        *,
+        lease_s: float,
+        version: int = 0,
+    ) -> None:
+        self.profiles = Profiles()
+        self.groups = Groups(policy, place, self._allowance)
+        self.is_trusted = True
+        self.is_urgent = False
+        self.is_moving = False
+        self._workers = 1
+        self._calendar = calendar
+        # Two reports may be lost before the lease is.
+        self._renewed_s = lease_s / 3
+        self._allowances: dict[str, Allowance] = {}
+        self._active: OrderedDict[str, Allowance] = OrderedDict()
+        self._blocked: dict[Group, None] = {}
+        self._drawn: dict[Group, None] = {}
+        self._known: OrderedDict[str, tuple[AccountRule, Known]] = OrderedDict()
+        self._epoch = ""
+        self._relearn: list[str] = []
+        self._alone: dict[str, Allowance] = {}
+        self._number = 0
+        self._version = version
+        self._ranks = {band.name: band.rank for band in policy.bands}
+
+    @property
+    def allowances(self) -> dict[str, Allowance]:
+        """By name of the account."""
+        return self._allowances
+
+    def _allowance(self, name: str, budget: BudgetRule) -> Allowance:
+        allowance = self._allowances.get(name)
+        if allowance is None:
+            window = budget.window
+            rule = (
+                AccountRule(budget.limit)
+                if window is None
+                else AccountRule(budget.limit, window.length_us, budget.burst, window.turns)
+            )._replace(version=self._version)
+            reserves = tuple(
+                (self._ranks[band], int(share * budget.limit)) for band, share in budget.reserve
+            )
+            allowance = self._allowances[name] = Allowance(name, budget, rule, reserves)
+        return allowance
+
+    def costs(self, group: Group, ticket: Ticket) -> tuple[int, ...]:
+        """Tell what to set aside for a ticket: declared, else learned, else a part of the limit.
+
+        Returns:
+            Units of each allowance of the group, in their order.
+        """
+        if not ticket.cost:
+            known = group.costs.get(ticket.task)
+            if known is not None and known[0] == self.profiles.version:
+                return known[1]
+        declared = dict(ticket.cost)
+        costs = []
+        for allowance in group.allowances:
+            resource, rule = allowance.resource, allowance.rule
+            units = declared.get(resource)
+            if units is None:
+                if resource in COUNTED:
+                    units = ONE
+                else:
+                    units = self.profiles.estimate(ticket.task, resource)
+                    if units is None:
+                        units = max(1, rule.limit // UNKNOWN_PART)
+            # More than an account can ever have would wait for ever: it may start when all of
+            # it is there, and the rest becomes debt.
+            costs.append(min(units, rule.full))
+        settled = tuple(costs)
+        if not declared:
+            if len(group.costs) >= MOST_COSTS:
+                group.costs.clear()
+            group.costs[ticket.task] = (self.profiles.version, settled)
+        return settled
+
+    def judge(self, group: Group, costs: tuple[int, ...]) -> Verdict:
+        """Say whether a ticket may start; see `Group.judge`."""
+        if self.is_trusted or group.on_loss is OnLoss.LOCAL:
+            return group.judge(costs)
+        if group.on_loss is OnLoss.OPEN:
+            return Verdict(None, None, is_degraded=False)
+        return Verdict(Action.HOLD, group.allowances[0], is_degraded=False)
+
+    def block(
+        self, group: Group, verdict: Verdict, costs: tuple[int, ...], now: float
+    ) -> list[Group]:
+        """Let a group wait for the allowance that it lacks; give those it kept from others."""
+        allowance = verdict.allowance
+        assert allowance is not None
+        self._number += 1
+        group.needs = costs
+        group.wait(allowance, costs[group.allowances.index(allowance)], self._number, now)
+        self._blocked[group] = None
+        self.is_moving = True
+        for other in group.allowances:
+            self._active[other.name] = other
+        if not allowance.is_exhausted:
+            self.is_urgent = True
+        woken: list[Group] = []
+        for other in group.allowances:
+            if other is not allowance and other.waiting and other.free > 0:
+                woken += self.woken(other)
+        return woken
+
+    def unblocked(self, group: Group) -> None:
+        """Take note that a group waits no more."""
+        group.waits_for = None
+        self._blocked.pop(group, None)
+
+    def woken(self, allowance: Allowance) -> list[Group]:
+        """Give the groups that have waited for an allowance and may go on with what is free."""
+        groups = []
+        free = allowance.free
+        while (first := allowance.first_waiting()) is not None and free >= first[4]:
+            free -= first[4]
+            self.unblocked(first[3])
+            groups.append(first[3])
+        return groups
+
+    def reserve(self, group: Group, costs: tuple[int, ...]) -> None:
+        """Set aside what a ticket that starts is expected to use."""
+        group.reserve(costs)
+        self.is_moving = True
+        self._drawn[group] = None
+
+    def settle(
+        self, group: Group, costs: tuple[int, ...], spent: tuple[int, ...], now: float
+    ) -> list[Group]:
+        """Replace what was set aside by what was used, and give the groups that may go on."""
+        group.settle(costs, spent, now)
+        self.is_moving = True
+        self._drawn[group] = None
+        woken: list[Group] = []
+        for allowance in group.allowances:
+            if now >= allowance.returns_at:
+                self.is_urgent = True
+            elif allowance.waiting:
+                woken += self.woken(allowance)
+        return woken
+
+    def ended(
+        self,
+        ticket: Ticket,
+        costs: tuple[int, ...],
+        usage: Mapping[str, int],
+        now: float,
+        *,
+        ran: bool,
+    ) -> list[Group]:
+        """Settle a ticket that has left its slot, learn from it, and give who may go on.
+
+        Args:
+            ticket: As it was started.
+            costs: What was set aside for it.
+            usage: Units of each resource that were measured.
+            now: Unix seconds.
+            ran: False when it never used the slot: nothing is charged.
+        """
+        group = ticket.group
+        assert group is not None
+        if not ran:
+            return self.settle(group, costs, tuple(0 for _ in costs), now)
+        resources = [allowance.resource for allowance in group.allowances]
+        if self.profiles.is_due(ticket.task):
+            for resource, units in zip(resources, costs, strict=True):
+                if resource in usage:
+                    self.profiles.observe(ticket.task, resource, usage[resource], units)
+        return self.settle(group, costs, tuple(map(usage.get, resources, costs)), now)
+
+    def clear(self) -> None:
+        """Take note that nothing waits any more."""
+        for group in list(self._blocked):
+            self.unblocked(group)
+
+    def lines(self, now: float, ledger_us: int, slots: int) -> tuple[Line, ...]:
+        """Write the lines of a report; what they tell is not told again.
+
+        Args:
+            now: Unix seconds.
+            ledger_us: What the ledger's clock shows about now, microseconds.
+            slots: Of the worker.
+        """
+        self.is_urgent = False
+        for group in self._drawn:
+            self._active.update((allowance.name, allowance) for allowance in group.allowances)
+        self._drawn.clear()
+        needs = self._needs(now, ledger_us, slots)
+        self.is_moving = False
+        lines: list[Line] = []
+        for _ in range(len(self._active)):
+            if len(lines) == MOST_LINES:
+                self.is_urgent = True
+                break
+            name, allowance = self._active.popitem(last=False)
+            line = self._line(allowance, needs.get(allowance, {}), now, ledger_us)
+            if line is not None:
+                lines.append(line)
+            if allowance.held or allowance.waiting or line is not None:
+                self._active[name] = allowance
+        while self._relearn and len(lines) < MOST_LINES:
+            name = self._relearn.pop()
+            if name not in self._active and name in self._known:
+                rule, known = self._known[name]
+                lines.append(Line(name, rule, known=known))
+        self._alone.update((allowance.name, allowance) for allowance in self.groups.sweep(now))
+        self._forget()
+        return tuple(lines)
+
+    def _needs(self, now: float, ledger_us: int, slots: int) -> dict[Allowance, _Needs]:
+        """Add up what waiting groups need of each allowance.
+
+        They take allowances in one order on all workers: what comes before the one that a group
+        lacks is kept for it, what comes after is given back, so that no two workers wait for
+        each other. And nothing is kept for long.
+        """
+        needs: dict[Allowance, _Needs] = {}
+        for group in list(self._blocked):
+            lacking = group.waits_for
+            if lacking is None:  # all its tickets were taken out
+                del self._blocked[group]
+                continue
+            if lacking.free_at:
+                is_long = lacking.free_at > ledger_us + PATIENCE_US
+            else:
+                is_long = lacking.is_exhausted and now > group.since + PATIENCE_US / 1e6
+            is_before = True
+            for allowance, units in zip(group.allowances, group.needs, strict=True):
+                if allowance is lacking:
+                    is_before = False
+                elif is_long or (lacking.is_exhausted and not is_before):
+                    continue
+                most = slots if allowance.is_capacity else ASKED_PER_SLOT * slots
+                wanted = units * min(group.live, most)
+                known = needs.setdefault(allowance, {})
+                total, least, since = known.get(group.rank, (0, units, group.since))
+                full = allowance.rule.full
+                if allowance.resource in COUNTED:
+                    full = full // ONE * ONE
+                known[group.rank] = (min(total + wanted, full), least, min(since, group.since))
+        return needs
+
+    def _line(self, allowance: Allowance, needs: _Needs, now: float, ledger_us: int) -> Line | None:
+        """Write the line of one account; None when there is nothing to tell."""
+        needed = sum(units for units, _, _ in needs.values())
+        ahead = self._ahead(allowance, now)
+        kept = needed if now >= allowance.returns_at else needed + ahead
+        allowance.free = min(allowance.free, kept)
+        if needs and allowance.is_exhausted and allowance.free < needs[min(needs)][1]:
+            # Too little for anybody here: with what others have so it may be enough for one.
+            allowance.free = min(allowance.free, 0)
+        wants = self._wants(allowance, needs, ahead, ledger_us)
+        is_early = allowance.is_exhausted and ledger_us < min(
+            allowance.free_at, allowance.asked_us + ASKED_AGAIN_US
+        )
+        held, spent, used = allowance.held, allowance.spent, allowance.used
+        allowance.free = max(0, allowance.free)
+        allowance.spent = allowance.used = 0
+        is_due = held > 0 and now >= allowance.told + self._renewed_s
+        if not (spent or (wants and not is_early) or held != allowance.held_told or is_due):
+            return None
+        if wants:
+            allowance.asked_us = ledger_us
+        if used or spent or needs:
+            allowance.touched = now
+        allowance.told, allowance.held_told = now, held
+        if allowance.budget.window is not None and allowance.budget.window.calendar:
+            window = self._calendar(allowance.budget.window, ledger_us)
+            allowance.rule = allowance.rule._replace(number=window.number, begins=window.begins)
+        known = self._known.get(allowance.name)
+        return Line(
+            allowance.name,
+            allowance.rule,
+            spent,
+            held,
+            max(0, allowance.free - needed),
+            wants,
+            None if known is None else known[1],
+        )
+
+    @staticmethod
+    def _ahead(allowance: Allowance, now: float) -> int:
+        """Tell how much to keep at hand for starts to come."""
+        if allowance.is_capacity:
+            return allowance.used
+        if allowance.is_contended:
+            return 0  # what is kept here is missing elsewhere
+        elapsed = max(now - allowance.told, SHORTEST_S)
+        allowance.pace = max(allowance.used / elapsed, allowance.pace * 0.5 ** (elapsed / HALVED_S))
+        ahead = int(allowance.pace * AHEAD_S)
+        return ahead // ONE * ONE if allowance.resource in COUNTED else ahead
+
+    def _wants(
+        self, allowance: Allowance, needs: _Needs, ahead: int, ledger_us: int
+    ) -> tuple[Want, ...]:
+        rule, free = allowance.rule, allowance.free
+        wants = []
+        for rank in sorted(needs):
+            units, least, since = needs[rank]
+            covered = max(0, min(free, units))
+            free -= covered
+            missing = units - covered
+            floor = self._floor(allowance, rank)
+            most = rule.full - floor
+            if missing > 0 and most > 0:
+                missing = min(missing, most)
+                least = min(max(1, least - covered), missing)
+                wants.append(Want(rank, missing, least, int(since * 1e6), floor))
+        if free < ahead and not allowance.is_capacity:
+            floor = self._floor(allowance, allowance.rank)
+            least = ONE if allowance.resource in COUNTED else 1
+            missing = min(ahead - free, rule.full - floor) // least * least
+            if missing > 0:
+                wants.append(Want(AHEAD + allowance.rank, missing, least, ledger_us, floor))
+        return tuple(wants)
+
+    @staticmethod
+    def _floor(allowance: Allowance, rank: int) -> int:
+        """Tell how much of an account must be left for bands above a rank."""
+        return sum(units for other, units in allowance.reserves if other < rank)
+
+    def heard(self, lines: Sequence[Line], answer: Answer, now: float) -> list[Group]:
+        """Take what the ledger has granted, and give the groups that may go on.
+
+        Args:
+            lines: Of the report that was answered.
+            answer: To it.
+            now: Unix seconds.
+        """
+        if self._epoch and answer.epoch != self._epoch:
+            self._relearn = list(self._known)
+            self.is_urgent = True
+        self._epoch = answer.epoch
+        self._workers = max(1, answer.workers)
+        woken: list[Group] = []
+        if not self.is_trusted:
+            self.is_trusted = True
+            for allowance in self._allowances.values():
+                allowance.local = None
+            woken = self._released()
+        for line, granted in zip(lines, answer.lines, strict=True):
+            self._remember(line, granted, answer.now)
+            found = self._allowances.get(line.account)
+            if found is None:
+                continue
+            allowance = found
+            allowance.free += granted.units
+            allowance.held_told += granted.units
+            allowance.is_contended = granted.is_contended
+            if not (granted.is_contended and allowance.is_capacity):
+                allowance.returns_at = inf
+            elif allowance.returns_at == inf:
+                allowance.returns_at = now + KEPT_S
+            need = line.wants[0] if line.wants and line.wants[0].rank < AHEAD else None
+            if need is not None:
+                allowance.is_exhausted = granted.units < need.least
+                allowance.free_at = granted.free_at if allowance.is_exhausted else 0
+                # Whoever waits for what nobody can tell has to ask again.
+                self.is_moving |= allowance.is_exhausted and not allowance.free_at
+            allowance.heard(granted.balance)
+            woken += self.woken(allowance)
+            if allowance.waiting and allowance.asks_for is not Action.HOLD:
+                # They began to wait before it was known that waiting is not what to do.
+                woken += self._released(allowance)
+        return woken
+
+    def lose(self) -> list[Group]:
+        """Trust nothing that was granted; give the groups that go on without."""
+        self.is_trusted = False
+        return self._released()
+
+    def _released(self, allowance: Allowance | None = None) -> list[Group]:
+        """Let all groups be judged anew, or those that wait for one allowance."""
+        groups = [group for group in self._blocked if allowance in (None, group.waits_for)]
+        for group in groups:
+            self.unblocked(group)
+        return groups
+
+    def refill(self, ledger_us: int) -> list[Group]:
+        """Go on with this worker's share of each window; give the groups that may go on.
+
+        For bands whose tasks run at their last share while the ledger is away.
+
+        Args:
+            ledger_us: What the ledger's clock would show about now, microseconds.
+        """
+        woken: list[Group] = []
+        for allowance in list(self._active.values()):
+            if allowance.is_capacity or not allowance.waiting:
+                continue
+            rule = allowance.rule
+            share = rule._replace(
+                limit=max(1, rule.limit // self._workers),
+                burst=max(1, rule.burst // self._workers) if rule.burst else 0,
+            )
+            local = allowance.local
+            if local is None:
+                known = self._known.get(allowance.name)
+                balance, at = (0, ledger_us) if known is None else known[1][:2]
+                local = opened(share, at)
+                local.balance = max(0, balance) // self._workers
+                allowance.local = local
+            advance(local, share, ledger_us)
+            allowance.free += max(0, local.balance)
+            local.balance = min(0, local.balance)
+            woken += self.woken(allowance)
+        return woken
+
+    def _remember(self, line: Line, granted: Granted, now: int) -> None:
+        """Keep what a ledger that loses everything would have to be told."""
+        rule = line.rule
+        if rule.is_capacity:
+            return
+        known = Known(granted.balance, now, line.held + granted.units)
+        self._known[line.account] = (rule, known)
+        self._known.move_to_end(line.account)
+        if len(self._known) > MOST_KNOWN:
+            self._known.popitem(last=False)
+
+    def _forget(self) -> None:
+        """Drop allowances that no group needs and of which nothing is left to tell."""
+        for name, allowance in list(self._alone.items()):
+            if allowance.groups:
+                del self._alone[name]
+            elif not (allowance.held or allowance.spent or allowance.held_told):
+                del self._alone[name]
+                self._allowances.pop(name, None)
+                self._active.pop(name, None)
+
+    def next_us(self) -> float:
+        """Tell when something may come free that is waited for; inf when nothing is.
+
+        Returns:
+            Microseconds of the ledger's clock; in the past when it should be asked for now.
+        """
+        return min(
+            (
+                max(allowance.free_at, allowance.asked_us + LEAST_WAIT_US)
+                for group in self._blocked
+                if (allowance := group.waits_for) is not None and allowance.free_at
+            ),
+            default=inf,
+        )

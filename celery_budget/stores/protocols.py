@@ -1,0 +1,41 @@
+"""What a store can do, whatever it is made of; `tests/contracts` holds every one to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from celery_budget.core.accounting import Account
+from celery_budget.core.exchange import Answer, Report
+
+
+class Ledger(Protocol):
+    """The accounts of a fleet and who holds how much of each.
+
+    It has the only clock that counts. Calls may block for as long as its connection's time-outs
+    allow, so a worker's main loop makes none.
+    """
+
+    def exchange(self, report: Report) -> Answer:
+        """Take note of what a worker has spent and holds, and give it what it may have.
+
+        A report of the same number as the worker's last one is a repeated one, within an hour.
+        All of it or nothing: an error means that it may or may not have happened, and that the
+        same report may be sent again.
+
+        Raises:
+            LedgerUnavailable: it cannot be reached, or did not answer in time.
+        """
+        ...
+
+    def accounts(self, names: Sequence[str] | None = None, most: int = 1_000) -> dict[str, Account]:
+        """Look accounts up as they are now, changing nothing.
+
+        Args:
+            names: Which; None: those that will be remembered longest.
+            most: No more than so many.
+
+        Raises:
+            LedgerUnavailable: it cannot be reached, or did not answer in time.
+        """
+        ...

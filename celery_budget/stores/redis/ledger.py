@@ -1,0 +1,131 @@
+"""The ledger on Redis: one script call an exchange, all keys in one slot."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from msgspec import msgpack
+
+from celery_budget.core import accounting
+from celery_budget.core.accounting import Account, AccountRule, Holder, Want
+from celery_budget.core.exchange import Answer, Granted, Line, Report
+from celery_budget.stores.redis.connect import translated
+from celery_budget.stores.redis.scripts import Script
+
+if TYPE_CHECKING:
+    from redis import Redis
+
+_encode = msgpack.Encoder().encode
+_decode = msgpack.Decoder().decode
+#: Fields before an account's holders, and of each holder before its wants; see `lua/account.lua`.
+_HEAD, _HOLDER = 13, 6
+
+
+class RedisLedger:
+    """Accounts as packed strings, each exchange one script.
+
+    Args:
+        client: Of a server of version 6.2 or newer.
+        namespace: Keeps fleets on one server apart.
+        lease_us: For how long a worker keeps what it was granted without an exchange.
+        clock: Replaces the server's clock, microseconds; for tests of time alone.
+    """
+
+    def __init__(
+        self,
+        client: Redis,
+        namespace: str,
+        lease_us: int,
+        clock: Callable[[], int] | None = None,
+    ) -> None:
+        self._client = client
+        # The braces make a cluster keep all keys in one slot.
+        self._prefix = f"{{celery-budget:{namespace}}}:"
+        self._lease_us = lease_us
+        self._clock = clock
+        self._exchange = Script("exchange")
+
+    def _key(self, kind: str, name: str = "") -> str:
+        return f"{self._prefix}{kind}:{name}" if name else f"{self._prefix}{kind}"
+
+    def exchange(self, report: Report) -> Answer:
+        """Settle a report; see `Ledger.exchange`."""
+        keys = [
+            self._key("ledger"),
+            self._key("worker", report.worker),
+            self._key("accounts"),
+            self._key("workers"),
+            *(self._key("account", line.account) for line in report.lines),
+        ]
+        lines = [_flat(line) for line in report.lines]
+        told = _encode((report.worker, report.number, report.epoch, report.next_us, lines))
+        now = "" if self._clock is None else self._clock()
+        with translated("exchange"):
+            packed: Any = self._exchange(self._client, keys, [told, self._lease_us, now])
+        epoch, at, until, version, answers, workers = _decode(packed)
+        granted = tuple(Granted(*answer) for answer in answers)
+        return Answer(_text(epoch), at, until, version, granted, workers)
+
+    def accounts(self, names: Sequence[str] | None = None, most: int = 1_000) -> dict[str, Account]:
+        """Look accounts up; see `Ledger.accounts`."""
+        with translated("accounts"):
+            if names is None:
+                found: Any = self._client.zrange(self._key("accounts"), -most, -1)
+                names = [_text(name) for name in found]
+            names = names[:most]
+            if not names:
+                return {}
+            packed: Any = self._client.mget([self._key("account", name) for name in names])
+            now = self._now()
+        accounts: dict[str, Account] = {}
+        for name, value in zip(names, packed, strict=True):
+            if value is None:
+                continue
+            account, forget = _account(_decode(value))
+            if forget <= now:
+                continue
+            accounts[name] = account
+            accounting.advance(account, account.rule, now)
+        return accounts
+
+    def _now(self) -> int:
+        if self._clock is not None:
+            return self._clock()
+        seconds, micros = self._client.time()
+        return int(seconds) * 1_000_000 + int(micros)
+
+
+def _flat(line: Line) -> list[Any]:
+    """Write a line as `lua/settle.lua` reads it."""
+    flat: list[Any] = [
+        line.account,
+        line.spent,
+        line.held,
+        line.idle,
+        len(line.wants),
+        line.known is not None,
+        *line.rule,
+    ]
+    for want in line.wants:
+        flat += want
+    return flat if line.known is None else [*flat, *line.known]
+
+
+def _account(flat: list[Any]) -> tuple[Account, int]:
+    """Read an account as `lua/account.lua` writes it, and when it may be forgotten."""
+    balance, at, number, cut, spent, forget = flat[:6]
+    rule = AccountRule(*flat[6:_HEAD])
+    holders: dict[str, Holder] = {}
+    place = _HEAD
+    while place < len(flat):
+        name, out, idle, until, asked_until, count = flat[place : place + _HOLDER]
+        place += _HOLDER
+        wants = tuple(Want(*flat[at : at + 5]) for at in range(place, place + 5 * count, 5))
+        holders[name] = Holder(out, idle, until, wants, asked_until)
+        place += 5 * count
+    return Account(rule, balance, at, number, cut, spent, holders), forget
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -1,0 +1,260 @@
+"""Leases: carries the worker's reports to the ledger and the answers back, off the main loop.
+
+The loop's side writes a report when it is time and takes in the answer; a thread of its own does
+nothing but wait for the ledger. One report is under way at a time. One that failed is sent again
+as it is, so that nothing it tells counts twice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from queue import Empty, SimpleQueue
+from random import Random
+from threading import Thread
+from time import monotonic, time
+from typing import TYPE_CHECKING
+
+from celery.utils.log import get_logger
+
+from celery_budget.core.exchange import Answer, Report
+from celery_budget.errors import LedgerUnavailable
+
+if TYPE_CHECKING:
+    from celery_budget.core.accounts import Accounts
+    from celery_budget.core.admission import Group
+    from celery_budget.stores.protocols import Ledger
+
+logger = get_logger(__name__)
+
+#: Length of a lease, seconds: for how long a worker may use what it was granted without hearing
+#: from the ledger, and after which what a dead one held is free. Longer than a restart of Redis or
+#: a pause of either side, short enough to wait for.
+LEASE_S = 5.0
+
+#: A worker stops using what it holds this much before its lease ends: clocks drift, and the
+#: ledger's lease began when the report arrived, ours when it was sent, which is earlier.
+MARGIN_S = 0.25
+
+#: Between two reports while something is spent or waited for, and while nothing is.
+TICK_S = 0.05
+IDLE_S = 1.0
+
+#: Between two reports at least, however urgent. With ticks this bounds the ledger's work to 100
+#: calls a second and worker, which only the first use of ever new accounts reaches.
+LEAST_S = 0.01
+
+#: How often leases are renewed while the loop waits for running tasks to end.
+RENEWED_S = LEASE_S / 4
+
+#: How long a worker that ends waits for the ledger.
+CLOSED_S = 2.0
+
+#: Wants of a worker that is late count this many ticks.
+LATE_TICKS = 3
+
+#: After a failure: wait so long, doubled each time up to the most, and shuffled, so that a fleet
+#: does not come back in one moment.
+RETRY_S, MOST_RETRY_S = 0.1, 1.0
+
+_MICROS = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    report: Report
+    at: float
+
+
+class Leases:
+    """The exchange of one worker with the ledger.
+
+    Args:
+        ledger: Only this one's thread calls it.
+        accounts: The worker's books.
+        worker: A name that no other process has, nor had.
+        slots: Tells how many there are.
+        resumed: Called in the loop with groups that may go on.
+    """
+
+    def __init__(
+        self,
+        ledger: Ledger,
+        accounts: Accounts,
+        worker: str,
+        slots: Callable[[], int],
+        resumed: Callable[[list[Group]], None],
+    ) -> None:
+        self._ledger = ledger
+        self._accounts = accounts
+        self._worker = worker
+        self._slots = slots
+        self._resumed = resumed
+        self._wake: Callable[[], None] | None = None
+        self._number = 0
+        self._epoch = ""
+        self._tasks: SimpleQueue[_Sent | None] = SimpleQueue()
+        self._done: deque[tuple[_Sent, Answer | LedgerUnavailable]] = deque()
+        self._thread: Thread | None = None
+        self._draining: AbstractContextManager[object] | None = None
+        self._is_under_way = False
+        self._failed: _Sent | None = None
+        self._retry_s = RETRY_S
+        self._random = Random(worker)  # noqa: S311 - spreads retries, keeps no secret
+        self._last = -IDLE_S
+        self._trusted_until = monotonic()
+        self._offset_us: int | None = None
+        self._told_lost = False
+
+    def open(self, wake: Callable[[], None]) -> None:
+        """Begin, or go on after a reconnect.
+
+        Args:
+            wake: Makes the loop call `poll`; from any thread.
+        """
+        self._wake = wake
+        self._draining = None
+        if self._thread is None:
+            self._trusted_until = monotonic() + LEASE_S
+            self._thread = Thread(target=self._carry, name="celery-budget leases", daemon=True)
+            self._thread.start()
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether `poll` has answers to take in."""
+        return bool(self._done)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether `poll` has something to do before the time it told."""
+        return bool(self._done) or (self._accounts.is_urgent and not self._is_under_way)
+
+    def drain(self, lock: AbstractContextManager[object]) -> None:
+        """Go on without the loop, which waits for running tasks to end.
+
+        What they hold must stay theirs, and what the ended ones used must be told.
+
+        Args:
+            lock: Held by whoever touches the accounts from now on.
+        """
+        self._draining = lock
+
+    def close(self) -> None:
+        """Tell what is left to tell, and end for good."""
+        if self._thread is None:
+            return
+        self._draining = None
+        while self._done:
+            self.poll()
+        if not self._is_under_way:
+            self._send(monotonic())
+        self._tasks.put(None)
+        self._thread.join(timeout=CLOSED_S)
+        is_told = bool(self._done) and isinstance(self._done[-1][1], Answer)
+        if self._thread.is_alive() or not is_told:
+            logger.warning(
+                "The ledger has not taken this worker's last report: what it spent last is missing "
+                "there, and what it held is free at the end of its lease."
+            )
+        self._thread = None
+
+    def _carry(self) -> None:
+        """Wait for the ledger, in a thread of its own."""
+        while True:
+            try:
+                sent = self._tasks.get(timeout=RENEWED_S)
+            except Empty:
+                draining = self._draining
+                if draining is not None:
+                    with draining:
+                        self.poll()
+                continue
+            if sent is None:
+                return
+            result: Answer | LedgerUnavailable
+            try:
+                result = self._ledger.exchange(sent.report)
+            except LedgerUnavailable as error:
+                result = error
+            self._done.append((sent, result))
+            if self._wake is not None:
+                self._wake()
+
+    def poll(self) -> float:
+        """Take in answers and send what is due; tell in how many seconds to ask again."""
+        while self._done:
+            sent, result = self._done.popleft()
+            self._is_under_way = False
+            if isinstance(result, Answer):
+                self._heard(sent, result)
+            else:
+                self._missed(sent, result)
+        now = monotonic()
+        if self._accounts.is_trusted and now >= self._trusted_until:
+            # Before the ledger gives to others what this worker holds.
+            self._resumed(self._accounts.lose())
+        if not self._accounts.is_trusted:
+            self._resumed(self._accounts.refill(self._ledger_us(now)))
+        if self._is_under_way:
+            return TICK_S
+        due = self._last + self._pace(now)
+        if due > now:
+            return due - now
+        self._send(now)
+        return TICK_S
+
+    def _pace(self, now: float) -> float:
+        """Tell how long after the last report the next one is due, seconds."""
+        if self._failed is not None:
+            return self._retry_s
+        accounts = self._accounts
+        if accounts.is_urgent:
+            return LEAST_S
+        if accounts.is_moving:
+            return TICK_S
+        free_s = (accounts.next_us() - self._ledger_us(now)) / _MICROS
+        return max(LEAST_S, min(now + free_s - self._last, IDLE_S))
+
+    def _send(self, now: float) -> None:
+        sent = self._failed
+        if sent is None:
+            lines = self._accounts.lines(time(), self._ledger_us(now), self._slots())
+            self._number += 1
+            late_us = int(LATE_TICKS * TICK_S * _MICROS)
+            sent = _Sent(Report(self._worker, self._number, self._epoch, late_us, lines), now)
+        else:
+            sent = _Sent(sent.report, now)
+        self._failed = None
+        self._is_under_way = True
+        self._last = now
+        self._tasks.put(sent)
+
+    def _heard(self, sent: _Sent, answer: Answer) -> None:
+        self._offset_us = answer.now - int(sent.at * _MICROS)
+        self._epoch = answer.epoch
+        self._trusted_until = sent.at + LEASE_S - MARGIN_S
+        self._retry_s = RETRY_S
+        if self._told_lost:
+            self._told_lost = False
+            logger.info("The ledger answers again: what was spent meanwhile has been told.")
+        self._resumed(self._accounts.heard(sent.report.lines, answer, time()))
+
+    def _missed(self, sent: _Sent, error: LedgerUnavailable) -> None:
+        self._failed = sent
+        most = min(MOST_RETRY_S, 2 * self._retry_s)
+        self._retry_s = most * self._random.uniform(0.5, 1.0)
+        if not self._told_lost:
+            self._told_lost = True
+            logger.warning(
+                "%s. Tasks go on as the policy says (on_ledger_loss), and what they spend is "
+                "told when the ledger is back.",
+                error,
+            )
+
+    def _ledger_us(self, now: float) -> int:
+        """Tell what the ledger's clock shows about now."""
+        if self._offset_us is None:
+            return int(time() * _MICROS)
+        return int(now * _MICROS) + self._offset_us

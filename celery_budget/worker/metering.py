@@ -1,0 +1,69 @@
+"""Metering, the main process's side: numbers executions and reads what they have used.
+
+The child's side is `child/meter.py`; between the two lies the board.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from celery_budget.board import Board, LocalBoard, PoolKind, SharedBoard, charged
+from celery_budget.worker import seams
+from celery_budget.worker.slots import Metered
+
+if TYPE_CHECKING:
+    from celery.concurrency.base import BasePool
+
+    from celery_budget.worker.intake import Held
+
+#: Makes the meter of the children: `child.meter.connect`, which the main process does not import.
+Connect = Callable[[Board, tuple[str, ...], PoolKind], Metered]
+
+
+class Metering:
+    """The meter of one worker; made before the pool starts.
+
+    Args:
+        pool: The worker's own.
+        kind: How it runs tasks.
+        resources: Names of all resources that the policy mentions.
+        connect: Makes the meter of the children.
+
+    Attributes:
+        metered: To be called by the pool instead of a target.
+    """
+
+    def __init__(
+        self, pool: BasePool, kind: PoolKind, resources: tuple[str, ...], connect: Connect
+    ) -> None:
+        self._pool = pool
+        self._board: Board = SharedBoard() if kind is PoolKind.PREFORK else LocalBoard()
+        self._charged = charged(resources)
+        self._runs = 0
+        self.metered = connect(self._board, resources, kind)
+
+    def number(self, *, is_degraded: bool) -> int:
+        """Give the next execution its number; its lowest bit tells that it is to do less."""
+        self._runs += 2
+        return self._runs + is_degraded
+
+    def usage(self, held: Held) -> dict[str, int]:
+        """Tell what an execution has used, as far as that could be measured.
+
+        Returns:
+            Units by resource.
+        """
+        pid = getattr(held.request, "worker_pid", None)
+        index = None if pid is None else seams.child_index(self._pool, pid)
+        read = self._board.read(held.run, index)
+        elapsed_us = int((monotonic() - held.started) * 1e6)
+        if read is None:
+            return {"runtime": elapsed_us}
+        # A child that was killed has told no end.
+        used = {"runtime": elapsed_us if read.wall_us is None else read.wall_us}
+        measured = {"cpu": read.cpu_us, "memory": read.peak_bytes, "io": read.io_bytes}
+        used |= {resource: units for resource, units in measured.items() if units is not None}
+        used.update(zip(self._charged, read.charges, strict=False))
+        return used

@@ -1,0 +1,26 @@
+"""What a worker is handed by the app: backends and facts that it does not make itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from celery_budget.stores.protocols import Ledger
+    from celery_budget.worker.metering import Connect
+
+
+class Services(NamedTuple):
+    """Made by `install` for the worker's bootstep.
+
+    Attributes:
+        ledger: Makes the ledger, with leases of so many microseconds; connects to nothing yet.
+        connect: Makes the meter of the children.
+        region: Of this worker; "" when none was named.
+        version: Of the policy: when it was loaded, microseconds since 1970.
+    """
+
+    ledger: Callable[[int], Ledger]
+    connect: Connect
+    region: str
+    version: int

@@ -1,0 +1,1 @@
+"""One suite per store protocol, run on every version of it."""

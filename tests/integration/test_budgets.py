@@ -1,0 +1,712 @@
+"""Budgets on real workers: prefork children, a broker, and a ledger on Redis."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import redis
+
+from celery_budget.core.accounting import Account
+from celery_budget.embedded import RedisServer
+from celery_budget.errors import BudgetRefused
+from celery_budget.stores.redis.connect import connect
+from celery_budget.stores.redis.ledger import RedisLedger
+from tests.conftest import WaitFor
+from tests.fleet import environment
+from tests.integration.test_examples import Example
+from tests.journal import JOURNAL_VARIABLE, Journal
+from tests.servers import Broker, own_database
+from tests.worker import ROOT, Worker
+
+APP = "tests.apps.budgets"
+
+MILLION = 1_000_000
+
+#: Redis databases: messages, results and the ledger of single tests, and of the shared worker.
+_SINGLE, _SHARED = (16, 20, 24), (28, 32, 36)
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+
+
+class Budgets:
+    """Workers and senders of the app under one policy, and the ledger that they share.
+
+    Args:
+        server: For messages, results and the ledger.
+        directory: For the journal and for files by which tests and tasks meet.
+        policy: Of the app.
+        broker: Another one than the server.
+        databases: Of the server.
+        settings: Of the app; what they name goes before what is usual here.
+    """
+
+    def __init__(
+        self,
+        server: RedisServer,
+        directory: Path,
+        policy: Mapping[str, Any] | None,
+        broker: Broker | None = None,
+        databases: tuple[int, int, int] = _SINGLE,
+        **settings: object,
+    ) -> None:
+        messages, self.results, self.url = (
+            _empty(own_database(server.url, each)) for each in databases
+        )
+        self.broker = broker or Broker("redis", messages)
+        self.directory = directory
+        self.journal = Journal(directory / "journal.jsonl")
+        self.workers: list[Worker] = []
+        self._asked = {"policy": policy, "settings": {"budget_ledger_url": self.url, **settings}}
+        self._senders: list[ModuleType] = []
+
+    def _environment(self) -> dict[str, str]:
+        return {"BUDGETS": json.dumps(self._asked), "BUDGETS_RESULTS": self.results}
+
+    def spawn(self, *arguments: str, pool: str = "prefork", slots: int = 2) -> Worker:
+        """Start a worker and do not wait for it."""
+        worker = Worker(
+            APP,
+            "--without-mingle",
+            "--without-gossip",
+            *arguments,
+            broker=self.broker.url,
+            journal=self.journal.path,
+            pool=pool,
+            concurrency=slots,
+            env=self._environment(),
+        )
+        self.workers.append(worker)
+        return worker
+
+    def start(self, count: int = 1, *arguments: str, **options: Any) -> list[Worker]:
+        """Start workers and return once they are ready."""
+        workers = [self.spawn(*arguments, **options) for _ in range(count)]
+        for worker in workers:
+            worker.wait_until_ready()
+        return workers
+
+    def sender(self) -> ModuleType:
+        """Execute the app anew in this process; it stores and reads no results."""
+        file = ROOT.joinpath(*APP.split(".")).with_suffix(".py")
+        spec = importlib.util.spec_from_file_location(APP, file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        variables = self._environment() | {JOURNAL_VARIABLE: str(self.journal.path)}
+        with environment(variables):
+            spec.loader.exec_module(module)
+        module.app.conf.broker_url = self.broker.url
+        self._senders.append(module)
+        return module
+
+    def accounts(self, url: str = "") -> dict[str, Account]:
+        """Look into the ledger, as an operator would."""
+        with connect(url or self.url) as client:
+            return RedisLedger(client, "default", 5 * MILLION).accounts()
+
+    def meta(self, task_id: str) -> dict[str, Any] | None:
+        """Give what is stored of a task's outcome; None while nothing is."""
+        with redis.Redis.from_url(self.results) as client:
+            record = client.get(f"celery-task-meta-{task_id}")
+        return None if record is None else json.loads(record)
+
+    def length(self, queue: str) -> int:
+        """Count the messages that are ready in a queue on Redis."""
+        with redis.Redis.from_url(self.broker.url) as client:
+            return int(client.llen(queue))
+
+    def inspect(self, sender: ModuleType, command: str, **arguments: object) -> dict[str, Any]:
+        """Ask the one worker there is."""
+        asked = sender.app.control.inspect(timeout=5, limit=1)
+        (answer,) = asked._request(command, **arguments).values()
+        return answer
+
+    def times(self, event: str, key: str) -> list[float]:
+        """Tell when tasks recorded an event, in order."""
+        return sorted(entry["at"] for entry in self.journal.entries(event, key=key))
+
+    def close(self) -> None:
+        """End everything, and show what the workers wrote if the test has failed."""
+        for worker in self.workers:
+            worker.kill()
+            print(f"--- {worker.name}\n{worker.log[-6_000:]}")
+        for sender in self._senders:
+            sender.app.close()
+
+
+def _empty(url: str) -> str:
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url
+
+
+Make = Callable[..., Budgets]
+
+
+@pytest.fixture
+def make(redis_server: RedisServer, tmp_path: Path) -> Iterator[Make]:
+    """Set up budgets on Redis, or on another broker, for one test."""
+    made: list[Budgets] = []
+
+    def set_up(
+        policy: Mapping[str, Any] | None, broker: Broker | None = None, **settings: object
+    ) -> Budgets:
+        made.append(Budgets(redis_server, tmp_path, policy, broker, **settings))
+        return made[-1]
+
+    yield set_up
+    for each in made:
+        each.close()
+
+
+def publish(task: Any, arguments: Sequence[tuple[object, ...]], **options: object) -> list[str]:
+    """Publish calls over one connection; give the ids."""
+    with task.app.producer_pool.acquire(block=True) as producer:
+        return [task.apply_async(args, producer=producer, **options).id for args in arguments]
+
+
+def most_within(times: Sequence[float], seconds: float) -> int:
+    """Tell how many there were at most in any stretch of so many seconds."""
+    most = first = 0
+    for place, at in enumerate(times):
+        while at - times[first] >= seconds:
+            first += 1
+        most = max(most, place - first + 1)
+    return most
+
+
+def most_at_once(intervals: Sequence[tuple[float, float]]) -> int:
+    """Tell how many intervals overlapped at most; one may begin as another ends."""
+    changes = sorted([(a, 1) for a, _ in intervals] + [(b, -1) for _, b in intervals])
+    most = running = 0
+    for _, change in changes:
+        running += change
+        most = max(most, running)
+    return most
+
+
+# --- what several workers share ---
+
+
+@pytest.mark.parametrize("kind", ["redis", "rabbitmq"])
+def test_three_workers_share_starts_to_the_full_and_not_beyond(
+    make: Make, kind: str, request: pytest.FixtureRequest, wait_for: WaitFor
+) -> None:
+    """Celery's rate_limit counts for each worker by itself."""
+    broker = request.getfixturevalue("rabbitmq_broker") if kind == "rabbitmq" else None
+    budgets = make({"budgets": {"task:*.note": {"starts": "50/1s"}}}, broker)
+    budgets.start(3)
+    publish(budgets.sender().note, [("all", number) for number in range(500)])
+    wait_for(
+        lambda: (t := budgets.times("ran", "all")) != [] and t[-1] > t[0] + 8,
+        what="eight seconds of starts",
+    )
+    times = budgets.times("ran", "all")
+    # The first second is for three workers to hear of one another.
+    count = sum(times[0] + 1 < at < times[0] + 8 for at in times)
+
+    # 50 a second, 5 saved up; the start of what runs in a slot may have been decided earlier.
+    in_flight = 3 * 2
+    assert most_within(times, 1.0) <= 50 + 5 + in_flight
+    assert 0.96 * 7 * 50 <= count <= 7 * 50 + 5 + in_flight
+    assert len({entry["worker"] for entry in budgets.journal.entries("ran")}) == 3
+
+
+def test_slots_hold_for_the_fleet_and_those_of_a_killed_worker_come_back(
+    make: Make, wait_for: WaitFor
+) -> None:
+    """A worker that was killed gives nothing back by itself."""
+    budgets = make({"budgets": {"task:*.pause": {"slots": 3}}})
+    workers = budgets.start(3)
+    publish(budgets.sender().pause, [("all", 0.2, number) for number in range(300)])
+    victim = workers[0]
+
+    def running_on_victim() -> int:
+        mine = {"key": "all", "worker": victim.pid}
+        return budgets.journal.count("started", **mine) - budgets.journal.count("ended", **mine)
+
+    wait_for(
+        lambda: budgets.journal.count("ended", key="all") > 6 and running_on_victim() > 0,
+        what="the victim to hold a slot",
+    )
+    victim.kill()
+    killed = time.time()
+
+    def spans() -> list[tuple[float, float]]:
+        ended = {entry["number"]: entry["at"] for entry in budgets.journal.entries("ended")}
+        lost = {True: killed, False: time.time()}
+        return [
+            (entry["at"], ended.get(entry["number"], lost[entry["worker"] == victim.pid]))
+            for entry in budgets.journal.entries("started")
+        ]
+
+    def since_killed() -> list[tuple[float, float]]:
+        return [span for span in spans() if span[0] > killed]
+
+    wait_for(lambda: most_at_once(since_killed()) >= 3, 20, what="three at once without the victim")
+
+    # Not before the end of its lease: until then it could have been merely cut off.
+    assert max(begin for begin, _ in since_killed()) - killed > 3.0
+    assert most_at_once(spans()) <= 3
+
+
+def test_what_is_known_only_afterwards_stops_spending_and_stays_as_debt(
+    make: Make, wait_for: WaitFor
+) -> None:
+    """An overrun that nobody remembers would be spent again in the next window."""
+    budgets = make(
+        {
+            "tasks": {"*.pay": {"cost": {"usd": "0.01"}}},
+            "budgets": {"fleet": {"usd": {"limit": "1.00/month", "time_zone": "Europe/Berlin"}}},
+        }
+    )
+    budgets.start(2)
+    publish(budgets.sender().pay, [("all", "0.30", number, 0.1) for number in range(40)])
+    wait_for(lambda: budgets.accounts()["fleet usd"].balance <= 0, what="an empty account")
+    wait_for(lambda: not budgets.accounts()["fleet usd"].leased, what="the end of what ran")
+    account = budgets.accounts()["fleet usd"]
+    paid = budgets.journal.count("paid", key="all")
+
+    # Four tasks pass the limit, and two workers of two slots had begun four more at most.
+    assert 4 <= paid <= 8
+    assert paid * 300_000 == account.spent
+    assert MILLION - account.spent == account.balance
+    assert account.balance < 0
+
+
+def test_tenants_get_slot_time_by_their_weights(make: Make, wait_for: WaitFor) -> None:
+    """Who pays for three shares has three."""
+    budgets = make(
+        {
+            "tenants": {"vip-*": {"weight": 3}},
+            "budgets": {"tenant:*": {"slots": 2}},
+        }
+    )
+    budgets.start()
+    pause = budgets.sender().pause
+    # Due at one moment, so that the worker has all of them at hand.
+    due = datetime.now(UTC) + timedelta(seconds=2)
+    for tenant in ("vip-one", "other"):
+        publish(pause, [("all", 0.03, n) for n in range(80)], tenant=tenant, eta=due)
+    wait_for(lambda: budgets.journal.count("started", key="all") >= 84, what="half of them")
+
+    tenants = [entry["tenant"] for entry in budgets.journal.entries("started", key="all")][4:84]
+    assert tenants.count("vip-one") == pytest.approx(60, abs=4)
+
+
+# --- what happens when a budget is used up ---
+
+ACTIONS = {
+    "default_band": "high",
+    "bands": {"high": {"queues": ["celery"]}, "low": {}},
+    "tasks": {"*.wait": {"cost": {"tokens": 600}}},
+    "budgets": {
+        "tenant:degrade-*": {"usd": {"limit": "1/1d", "on_exhausted": "degrade", "at": "50%"}},
+        "tenant:demote-*": {"usd": {"limit": "1/1d", "on_exhausted": "demote"}},
+        "tenant:shed-*": {"usd": {"limit": "1/1d", "on_exhausted": "shed"}},
+        "tenant:hold-*": {"usd": {"limit": "1/1d"}},
+        "tenant:cost-*": {"tokens": {"limit": "1000/1d"}},
+        "band:low": {"cpu": "600s/1h"},
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def spending(
+    redis_server: RedisServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Budgets]:
+    """Start one worker whose budgets run out in every way, for several tests."""
+    directory = tmp_path_factory.mktemp("budgets")
+    made = Budgets(redis_server, directory, ACTIONS, databases=_SHARED)
+    made.start()
+    yield made
+    made.close()
+
+
+def budget_status(budgets: Budgets, sender: ModuleType, task_id: str) -> dict[str, Any]:
+    """Ask the worker about one task."""
+    return budgets.inspect(sender, "budget_status", task_id=task_id)
+
+
+def spend_all(budgets: Budgets, pay: Any, wait_for: WaitFor, tenant: str) -> None:
+    """Use up the dollar of a tenant, and wait until its worker has heard so."""
+    publish(pay, [(tenant, "1", 0)], tenant=tenant)
+    name = f"tenant:{tenant} usd"
+    wait_for(
+        lambda: name in (found := budgets.accounts()) and found[name].balance <= 0,
+        what="an empty account",
+    )
+
+
+def test_a_degraded_task_sees_that_it_should_do_less(
+    spending: Budgets, wait_for: WaitFor, key: str
+) -> None:
+    """From the share on that the policy names, and it is not stopped."""
+    pay = spending.sender().pay
+    tenant = f"degrade-{key}"
+    name = f"tenant:{tenant} usd"
+    for number in range(12):
+        publish(pay, [(key, "0.10", number)], tenant=tenant)
+        wait_for(
+            lambda n=number: (
+                (account := spending.accounts().get(name)) is not None
+                and account.spent == 100_000 * (n + 1)
+            ),
+            what="the ledger to hear of the payment",
+        )
+
+    seen = {entry["number"]: entry["degraded"] for entry in spending.journal.entries(key=key)}
+    # What the worker has been granted counts as used, so that it may begin a little early.
+    assert [False] * 3 == [seen[number] for number in range(3)]
+    assert [True] * 6 == [seen[number] for number in range(6, 12)]
+
+
+def test_a_demoted_task_runs_in_the_lower_band(
+    spending: Budgets, wait_for: WaitFor, key: str
+) -> None:
+    """It waits behind those who have money left, and not for ever."""
+    sender = spending.sender()
+    gate = spending.directory / f"gate-{key}"
+    tenant = f"demote-{key}"
+    spend_all(spending, sender.pay, wait_for, tenant)
+    (demoted,) = publish(sender.wait, [(key, str(gate))], tenant=tenant)
+    wait_for(lambda: spending.journal.count("started", key=key) == 1, what="its start")
+    status = budget_status(spending, sender, demoted)
+    gate.touch()
+
+    assert ("running", "low") == (status["state"], status["band"])
+    assert ["high"] == [entry["band"] for entry in spending.journal.entries(key=tenant)]
+
+
+def test_a_shed_task_ends_with_budget_refused(
+    spending: Budgets, wait_for: WaitFor, key: str
+) -> None:
+    """Whoever waits for it must not wait for ever; without a result nothing breaks."""
+    sender = spending.sender()
+    tenant = f"shed-{key}"
+    spend_all(spending, sender.pay, wait_for, tenant)
+    quiet = sender.pay.apply_async((key, "1"), tenant=tenant, ignore_result=True).id
+    called = sender.pay.apply_async(
+        (key, "1"), tenant=tenant, link_error=sender.told.s(key=key).set(tenant="")
+    ).id
+    wait_for(lambda: spending.meta(called) is not None, what="a result")
+    wait_for(lambda: spending.journal.count("told", key=key) == 1, what="the error callback")
+    after = sender.note.delay(key).id
+    wait_for(lambda: spending.meta(after) is not None, what="the worker to go on")
+    sender.app.conf.result_backend = spending.results
+    result = sender.app.AsyncResult(called)
+
+    with pytest.raises(BudgetRefused, match="is used up") as raised:
+        result.maybe_throw()
+    assert f"tenant:{tenant} usd" == raised.value.account
+    assert 'budgets."tenant:shed-*".usd' == raised.value.budget
+    assert spending.meta(quiet) is None
+    assert 0 == spending.journal.count("paid", key=key)
+
+
+def test_a_chord_learns_that_a_part_of_it_was_shed(
+    spending: Budgets, wait_for: WaitFor, key: str
+) -> None:
+    """Its body would wait for ever for a part that never runs."""
+    sender = spending.sender()
+    tenant = f"shed-{key}"
+    spend_all(spending, sender.pay, wait_for, tenant)
+    # Publishing a chord asks the result backend for its counter.
+    code = (
+        "import sys; from celery import chord; from tests.apps import budgets as b\n"
+        "header = [b.note.s(sys.argv[1], 1), b.pay.s(sys.argv[1], '1').set(tenant=sys.argv[2])]\n"
+        "print(chord(header)(b.total.s(key=sys.argv[1])).id)"
+    )
+    variables = {"CELERY_BROKER_URL": spending.broker.url, **spending._environment()}
+    done = subprocess.run(
+        [sys.executable, "-c", code, key, tenant],
+        env={**os.environ, **variables},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    body = done.stdout.split()[-1]
+    wait_for(lambda: spending.meta(body) is not None, what="the body's outcome")
+    outcome = spending.meta(body)
+
+    assert outcome is not None
+    assert ("FAILURE", "ChordError") == (outcome["status"], outcome["result"]["exc_type"])
+    assert "BudgetRefused" in str(outcome["result"])
+    assert 0 == spending.journal.count("total", key=key)
+
+
+def test_a_held_task_says_which_budget_it_waits_for(
+    spending: Budgets, wait_for: WaitFor, key: str
+) -> None:
+    """Else an operator looks for a fault in the worker."""
+    sender = spending.sender()
+    tenant = f"hold-{key}"
+    spend_all(spending, sender.pay, wait_for, tenant)
+    waiting = sender.pay.apply_async((key, "0.10"), tenant=tenant).id
+    wait_for(
+        lambda: budget_status(spending, sender, waiting)["state"] == "held", what="the held task"
+    )
+    status = budget_status(spending, sender, waiting)
+    listed = {each["id"]: each for each in spending.inspect(sender, "budget")["held"]}
+
+    assert "budget" == status["reason"]
+    assert "budget" == listed[waiting]["reason"]
+    assert 0 == spending.journal.count("paid", key=key)
+
+
+@pytest.mark.parametrize("source", ["policy", "decorator", "call"])
+def test_a_declared_cost_is_set_aside_when_the_task_starts(
+    spending: Budgets, wait_for: WaitFor, key: str, source: str
+) -> None:
+    """Of 1,000 tokens only one task that may need 600 can start; unused, they are free again."""
+    sender = spending.sender()
+    gate = spending.directory / f"gate-{key}"
+    tenant = f"cost-{key}"
+    chosen = sender.declared if source == "decorator" else sender.wait
+    options: dict[str, Any] = {"cost": {"tokens": 600}} if source == "call" else {}
+    ids = publish(chosen, [(key, str(gate), n) for n in range(2)], tenant=tenant, **options)
+    wait_for(lambda: spending.journal.count("started", key=key) >= 1, what="the first task")
+    wait_for(
+        lambda: (
+            {budget_status(spending, sender, each)["state"] for each in ids} == {"running", "held"}
+        ),
+        what="the second to be held",
+    )
+    started = spending.journal.count("started", key=key)
+    reserved = spending.accounts()[f"tenant:{tenant} tokens"].leased
+    gate.touch()
+    wait_for(lambda: spending.journal.count("ended", key=key) == 2, what="both tasks")
+
+    assert 1 == started
+    assert 600 * MILLION <= reserved <= 1_000 * MILLION
+
+
+def test_a_bands_cpu_budget_is_charged_what_was_measured(
+    spending: Budgets, wait_for: WaitFor, key: str
+) -> None:
+    """A budget in seconds of processor time is kept by the meter, not by estimates."""
+    sender = spending.sender()
+
+    def spent() -> int:
+        account = spending.accounts().get("band:low cpu")
+        return 0 if account is None else account.spent
+
+    before = spent()
+    publish(sender.spin, [(key, 0.3)] * 4, band="low")
+    wait_for(lambda: spending.journal.count("spun", key=key) == 4, what="all tasks")
+    used = 1e6 * sum(entry["seconds"] for entry in spending.journal.entries("spun", key=key))
+    wait_for(lambda: spent() - before >= used, what="the ledger to hear of it")
+
+    # What is around a task's body counts as well.
+    assert used == pytest.approx(spent() - before, rel=0.05)
+
+
+# --- every pool ---
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "eventlet", "solo"])
+def test_every_pool_keeps_its_budgets(make: Make, wait_for: WaitFor, pool: str) -> None:
+    """Slots, loops and meters differ from pool to pool; a budget must not."""
+    if pool in {"gevent", "eventlet"}:
+        pytest.importorskip(pool)
+    budgets = make({"budgets": {"fleet": {"starts": "10/1s", "usd": "100/1d"}}})
+    budgets.start(pool=pool)
+    publish(budgets.sender().pay, [("all", "0.10", number) for number in range(30)])
+    wait_for(lambda: budgets.journal.count("paid", key="all") == 30, what="all tasks")
+    wait_for(lambda: budgets.accounts()["fleet usd"].spent == 3 * MILLION, what="the charges")
+    times = budgets.times("paid", "all")
+
+    assert most_within(times, 1.0) <= 10 + 1 + 2
+    # 29 more starts at ten a second, of which one was saved up and two are in flight.
+    assert 2.5 <= times[-1] - times[0] <= 4.5
+
+
+# --- without a ledger ---
+
+
+class Frozen:
+    """A server of its own for the ledger, which can be stopped and goes on where it was."""
+
+    def __init__(self, server: RedisServer) -> None:
+        self._pid = int(_info(server.url)["process_id"])
+        self.url = server.url
+
+    def stop(self) -> None:
+        """Answer nothing more."""
+        os.kill(self._pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Answer what has been asked meanwhile, and all that comes."""
+        os.kill(self._pid, signal.SIGCONT)
+
+
+def _info(url: str) -> dict[str, Any]:
+    with redis.Redis.from_url(url) as client:
+        return client.info("server")
+
+
+@pytest.fixture
+def frozen(monkeypatch: pytest.MonkeyPatch) -> Iterator[Frozen]:
+    """Start a server that a test may stop."""
+    monkeypatch.delenv("CELERY_BUDGET_REDIS_URL", raising=False)
+    with RedisServer() as server:
+        made = Frozen(server)
+        yield made
+        with suppress(ProcessLookupError):
+            made.go_on()
+
+
+def test_without_its_ledger_each_band_does_as_it_says_and_all_is_told_later(
+    make: Make, frozen: Frozen, wait_for: WaitFor
+) -> None:
+    """Open bands go on, closed ones wait, local ones keep to their share; nothing is lost."""
+    bands = {band: {"on_ledger_loss": band} for band in ("open", "local", "closed")}
+    limits = {"starts": "10/1s", "usd": "10000/1d"}
+    budgets = make(
+        {
+            "default_band": "open",
+            "bands": bands,
+            "budgets": {f"band:{band}": limits for band in bands},
+        },
+        budget_ledger_url=frozen.url,
+    )
+    (worker,) = budgets.start(slots=3)
+    pay = budgets.sender().pay
+
+    def count(band: str) -> int:
+        return budgets.journal.count("paid", key=band)
+
+    def dollars(band: str) -> float:
+        return budgets.accounts(frozen.url)[f"band:{band} usd"].spent / MILLION
+
+    for band in bands:
+        publish(pay, [(band, "1", number) for number in range(300)], band=band)
+    wait_for(lambda: all(count(band) for band in bands), what="each band")
+    frozen.stop()
+    # The open band comes to the end of its backlog only because nobody counts.
+    wait_for(lambda: count("open") == 300, 30, what="the open band")
+    lost, closed, local = budgets.times("paid", "open")[-1], count("closed"), count("local")
+    wait_for(lambda: count("local") >= local + 20, 20, what="the local band to go on")
+    went_on = [at for at in budgets.times("paid", "local") if at > lost]
+    still, meanwhile = count("closed"), count("local")
+    frozen.go_on()
+    wait_for(lambda: count("closed") > closed, 20, what="its return")
+    wait_for(
+        lambda: (dollars("open"), dollars("local") >= meanwhile) == (300, True),
+        20,
+        what="the ledger to know all",
+    )
+
+    assert closed == still
+    assert most_within(went_on, 1.0) <= 10 + 1 + 3
+    assert dollars("local") <= count("local")
+    assert 1 == worker.log.count("the ledger is unavailable")
+
+
+def test_memory_keeps_budgets_of_one_worker_by_itself(
+    make: Make, rabbitmq_broker: Broker, wait_for: WaitFor
+) -> None:
+    """Without Redis, one worker can have budgets all the same."""
+    budgets = make(
+        {"budgets": {"fleet": {"starts": "10/1s"}}}, rabbitmq_broker, budget_ledger_url="memory://"
+    )
+    budgets.start()
+    publish(budgets.sender().note, [("all", number) for number in range(30)])
+    wait_for(lambda: budgets.journal.count("ran", key="all") == 30, what="all tasks")
+
+    assert most_within(budgets.times("ran", "all"), 1.0) <= 10 + 1 + 2
+    assert {} == budgets.accounts()
+
+
+def test_a_worker_without_a_ledger_says_what_to_set(make: Make, rabbitmq_broker: Broker) -> None:
+    """It must not start and let everybody spend what they like."""
+    budgets = make(
+        {"budgets": {"fleet": {"starts": "10/1s"}}}, rabbitmq_broker, budget_ledger_url=None
+    )
+    worker = budgets.spawn()
+
+    assert worker.wait() != 0
+    assert "the policy has budgets, and the broker is not Redis: set budget_ledger_url" in (
+        worker.log
+    )
+
+
+# --- shutting down, and being off ---
+
+
+def test_a_warm_shutdown_gives_back_what_waits_for_a_budget(make: Make, wait_for: WaitFor) -> None:
+    """The worker would wait for them for ever, and nobody else could run them."""
+    budgets = make({"budgets": {"fleet": {"usd": "1/1d"}}})
+    (worker,) = budgets.start()
+    sender = budgets.sender()
+    publish(sender.pay, [("first", "1")])
+    wait_for(
+        lambda: "fleet usd" in (found := budgets.accounts()) and found["fleet usd"].balance <= 0,
+        what="an empty account",
+    )
+    publish(sender.pay, [("rest", "1", number) for number in range(5)])
+    wait_for(lambda: len(budgets.inspect(sender, "budget")["held"]) == 5, what="five held tickets")
+    status = worker.stop()
+
+    assert 0 == status
+    assert "5 unstarted tasks given back to the broker" in worker.log
+    assert 5 == budgets.length("celery")
+
+
+@linux
+def test_an_empty_policy_starts_no_thread_and_no_connection(make: Make, wait_for: WaitFor) -> None:
+    """Who installs us and says nothing must not notice it."""
+
+    def footprint(*, is_installed: bool) -> tuple[int, int]:
+        budgets = make({})
+        budgets._asked["install"] = is_installed
+        (worker,) = budgets.start()
+        publish(budgets.sender().note, [(str(is_installed), 1)])
+        wait_for(lambda: budgets.journal.count("ran", key=str(is_installed)) == 1, what="a task")
+        threads = len(list(Path(f"/proc/{worker.pid}/task").iterdir()))
+        sockets = [
+            link
+            for link in Path(f"/proc/{worker.pid}/fd").iterdir()
+            if str(link.readlink()).startswith("socket:")
+        ]
+        worker.kill()
+        return threads, len(sockets)
+
+    assert footprint(is_installed=False) == footprint(is_installed=True)
+
+
+@pytest.mark.parametrize("kind", ["redis", "rabbitmq"])
+def test_two_teams_share_one_limit(
+    kind: str,
+    request: pytest.FixtureRequest,
+    redis_server: RedisServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What the example's page says, with one worker."""
+    broker = request.getfixturevalue(f"{kind}_broker")
+    monkeypatch.setenv("BUDGET_LEDGER_URL", _empty(own_database(redis_server.url, _SINGLE[2])))
+    example = Example("two_teams_one_limit", broker)
+    try:
+        example.start("service", slots=2)
+        example.run("publish.py")
+        lines = example.wait_until_printed(r"asked (\w+ \d+ at [\d.]+)", 25)
+    finally:
+        example.end()
+    words = [line.split() for line in lines]
+
+    assert most_within(sorted(float(at) for *_, at in words), 1.0) <= 5 + 1 + 2
+    assert max(place for place, (team, *_) in enumerate(words) if team == "blue") < 16
