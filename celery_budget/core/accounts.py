@@ -11,38 +11,20 @@ from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
-from celery_budget.core.accounting import AHEAD, AccountRule, Known, Want, advance, opened
+from celery_budget.core.accounting import AHEAD, AccountRule
 from celery_budget.core.admission import KEPT_S, Allowance, Group, Verdict
 from celery_budget.core.estimate import Profiles
-from celery_budget.core.exchange import MOST_LINES, Answer, Granted, Line
+from celery_budget.core.exchange import MOST_LINES, Answer, Line
 from celery_budget.core.groups import Groups, Place
+from celery_budget.core.loss import Recollection, refill
+from celery_budget.core.needs import COUNTED, ONE, Needs, add_up, look_ahead, wants_of
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.budget import Action, BudgetRule, Window
 from celery_budget.policy.model import OnLoss, Policy
 
-#: One execution started, one slot in use.
-ONE = 1_000_000
-
-#: Resources of which half a unit is of no use to anybody.
-COUNTED = frozenset({"starts", "slots"})
-
 #: Without any knowledge an execution is expected to use this part of the limit: few enough start
 #: before the first one ends that a wrong guess does no harm, and enough that something is learned.
 UNKNOWN_PART = 100
-
-#: Starts of so many seconds are kept at hand: of the 50 ms to the next report, and of as much again
-#: for one that comes late.
-AHEAD_S = 0.1
-
-#: Shortest time over which a pace is told, seconds: the least between two reports.
-SHORTEST_S = 0.01
-
-#: How long it takes without a start for half of what is kept at hand to go back, seconds.
-HALVED_S = 0.1
-
-#: Waiting tickets of a group that are asked for at once, for each slot: with no-op tasks 16 last
-#: for some 10 ms, the least time between two reports.
-ASKED_PER_SLOT = 16
 
 #: Task types of one group whose costs are remembered.
 MOST_COSTS = 1_000
@@ -54,11 +36,9 @@ ASKED_AGAIN_US = 1_000_000
 #: Not sooner than this, however soon it may fill: what is there may be kept for another worker.
 LEAST_WAIT_US = 50_000
 
-#: Nothing is kept for a ticket that lacks something else for longer than this, microseconds.
-PATIENCE_US = 1_000_000
 
-#: Accounts remembered for a ledger that loses them.
-MOST_KNOWN = 10_000
+#: Most units that one line tells of; two of these are still below 2**53.
+MOST_TOLD = 2**52 - 1
 
 
 class CalendarWindow(NamedTuple):
@@ -76,9 +56,6 @@ class CalendarWindow(NamedTuple):
 
 
 Calendar = Callable[[Window, int], CalendarWindow]
-
-#: Units, least and since when, by rank.
-_Needs = dict[int, tuple[int, int, float]]
 
 
 class Accounts:
@@ -120,9 +97,7 @@ class Accounts:
         self._active: OrderedDict[str, Allowance] = OrderedDict()
         self._blocked: dict[Group, None] = {}
         self._drawn: dict[Group, None] = {}
-        self._known: OrderedDict[str, tuple[AccountRule, Known]] = OrderedDict()
-        self._epoch = ""
-        self._relearn: list[str] = []
+        self._recollection = Recollection()
         self._alone: dict[str, Allowance] = {}
         self._number = 0
         self._version = version
@@ -143,7 +118,7 @@ class Accounts:
                 else AccountRule(budget.limit, window.length_us, budget.burst, window.turns)
             )._replace(version=self._version)
             reserves = tuple(
-                (self._ranks[band], int(share * budget.limit)) for band, share in budget.reserve
+                (self._ranks[band], int(share * rule.full)) for band, share in budget.reserve
             )
             allowance = self._allowances[name] = Allowance(name, budget, rule, reserves)
         return allowance
@@ -291,7 +266,9 @@ class Accounts:
         for group in self._drawn:
             self._active.update((allowance.name, allowance) for allowance in group.allowances)
         self._drawn.clear()
-        needs = self._needs(now, ledger_us, slots)
+        for group in [group for group in self._blocked if group.waits_for is None]:
+            del self._blocked[group]  # all its tickets were taken out
+        needs = add_up(self._blocked, now, ledger_us, slots)
         self.is_moving = False
         lines: list[Line] = []
         for _ in range(len(self._active)):
@@ -304,64 +281,30 @@ class Accounts:
                 lines.append(line)
             if allowance.held or allowance.waiting or line is not None:
                 self._active[name] = allowance
-        while self._relearn and len(lines) < MOST_LINES:
-            name = self._relearn.pop()
-            if name not in self._active and name in self._known:
-                rule, known = self._known[name]
-                lines.append(Line(name, rule, known=known))
+        lines += self._recollection.lines(MOST_LINES - len(lines), self._active)
         self._alone.update((allowance.name, allowance) for allowance in self.groups.sweep(now))
         self._forget()
         return tuple(lines)
 
-    def _needs(self, now: float, ledger_us: int, slots: int) -> dict[Allowance, _Needs]:
-        """Add up what waiting groups need of each allowance.
-
-        They take allowances in one order on all workers: what comes before the one that a group
-        lacks is kept for it, what comes after is given back, so that no two workers wait for
-        each other. And nothing is kept for long.
-        """
-        needs: dict[Allowance, _Needs] = {}
-        for group in list(self._blocked):
-            lacking = group.waits_for
-            if lacking is None:  # all its tickets were taken out
-                del self._blocked[group]
-                continue
-            if lacking.free_at:
-                is_long = lacking.free_at > ledger_us + PATIENCE_US
-            else:
-                is_long = lacking.is_exhausted and now > group.since + PATIENCE_US / 1e6
-            is_before = True
-            for allowance, units in zip(group.allowances, group.needs, strict=True):
-                if allowance is lacking:
-                    is_before = False
-                elif is_long or (lacking.is_exhausted and not is_before):
-                    continue
-                most = slots if allowance.is_capacity else ASKED_PER_SLOT * slots
-                wanted = units * min(group.live, most)
-                known = needs.setdefault(allowance, {})
-                total, least, since = known.get(group.rank, (0, units, group.since))
-                full = allowance.rule.full
-                if allowance.resource in COUNTED:
-                    full = full // ONE * ONE
-                known[group.rank] = (min(total + wanted, full), least, min(since, group.since))
-        return needs
-
-    def _line(self, allowance: Allowance, needs: _Needs, now: float, ledger_us: int) -> Line | None:
+    def _line(self, allowance: Allowance, needs: Needs, now: float, ledger_us: int) -> Line | None:
         """Write the line of one account; None when there is nothing to tell."""
         needed = sum(units for units, _, _ in needs.values())
-        ahead = self._ahead(allowance, now)
+        ahead = look_ahead(allowance, now)
         kept = needed if now >= allowance.returns_at else needed + ahead
         allowance.free = min(allowance.free, kept)
         if needs and allowance.is_exhausted and allowance.free < needs[min(needs)][1]:
             # Too little for anybody here: with what others have so it may be enough for one.
             allowance.free = min(allowance.free, 0)
-        wants = self._wants(allowance, needs, ahead, ledger_us)
+        wants = wants_of(allowance, needs, ahead, ledger_us)
         is_early = allowance.is_exhausted and ledger_us < min(
             allowance.free_at, allowance.asked_us + ASKED_AGAIN_US
         )
-        held, spent, used = allowance.held, allowance.spent, allowance.used
+        held, used = min(allowance.held, MOST_TOLD), allowance.used
+        # After a long loss of the ledger, what is more than a number can carry comes next time.
+        spent = min(allowance.spent, MOST_TOLD)
         allowance.free = max(0, allowance.free)
-        allowance.spent = allowance.used = 0
+        allowance.spent -= spent
+        allowance.used = 0
         is_due = held > 0 and now >= allowance.told + self._renewed_s
         if not (spent or (wants and not is_early) or held != allowance.held_told or is_due):
             return None
@@ -373,7 +316,6 @@ class Accounts:
         if allowance.budget.window is not None and allowance.budget.window.calendar:
             window = self._calendar(allowance.budget.window, ledger_us)
             allowance.rule = allowance.rule._replace(number=window.number, begins=window.begins)
-        known = self._known.get(allowance.name)
         return Line(
             allowance.name,
             allowance.rule,
@@ -381,49 +323,8 @@ class Accounts:
             held,
             max(0, allowance.free - needed),
             wants,
-            None if known is None else known[1],
+            self._recollection.of(allowance.name),
         )
-
-    @staticmethod
-    def _ahead(allowance: Allowance, now: float) -> int:
-        """Tell how much to keep at hand for starts to come."""
-        if allowance.is_capacity:
-            return allowance.used
-        if allowance.is_contended:
-            return 0  # what is kept here is missing elsewhere
-        elapsed = max(now - allowance.told, SHORTEST_S)
-        allowance.pace = max(allowance.used / elapsed, allowance.pace * 0.5 ** (elapsed / HALVED_S))
-        ahead = int(allowance.pace * AHEAD_S)
-        return ahead // ONE * ONE if allowance.resource in COUNTED else ahead
-
-    def _wants(
-        self, allowance: Allowance, needs: _Needs, ahead: int, ledger_us: int
-    ) -> tuple[Want, ...]:
-        rule, free = allowance.rule, allowance.free
-        wants = []
-        for rank in sorted(needs):
-            units, least, since = needs[rank]
-            covered = max(0, min(free, units))
-            free -= covered
-            missing = units - covered
-            floor = self._floor(allowance, rank)
-            most = rule.full - floor
-            if missing > 0 and most > 0:
-                missing = min(missing, most)
-                least = min(max(1, least - covered), missing)
-                wants.append(Want(rank, missing, least, int(since * 1e6), floor))
-        if free < ahead and not allowance.is_capacity:
-            floor = self._floor(allowance, allowance.rank)
-            least = ONE if allowance.resource in COUNTED else 1
-            missing = min(ahead - free, rule.full - floor) // least * least
-            if missing > 0:
-                wants.append(Want(AHEAD + allowance.rank, missing, least, ledger_us, floor))
-        return tuple(wants)
-
-    @staticmethod
-    def _floor(allowance: Allowance, rank: int) -> int:
-        """Tell how much of an account must be left for bands above a rank."""
-        return sum(units for other, units in allowance.reserves if other < rank)
 
     def heard(self, lines: Sequence[Line], answer: Answer, now: float) -> list[Group]:
         """Take what the ledger has granted, and give the groups that may go on.
@@ -433,10 +334,8 @@ class Accounts:
             answer: To it.
             now: Unix seconds.
         """
-        if self._epoch and answer.epoch != self._epoch:
-            self._relearn = list(self._known)
+        if self._recollection.meet(answer.epoch):
             self.is_urgent = True
-        self._epoch = answer.epoch
         self._workers = max(1, answer.workers)
         woken: list[Group] = []
         if not self.is_trusted:
@@ -445,7 +344,7 @@ class Accounts:
                 allowance.local = None
             woken = self._released()
         for line, granted in zip(lines, answer.lines, strict=True):
-            self._remember(line, granted, answer.now)
+            self._recollection.keep(line, granted, answer.now)
             found = self._allowances.get(line.account)
             if found is None:
                 continue
@@ -494,34 +393,9 @@ class Accounts:
         for allowance in list(self._active.values()):
             if allowance.is_capacity or not allowance.waiting:
                 continue
-            rule = allowance.rule
-            share = rule._replace(
-                limit=max(1, rule.limit // self._workers),
-                burst=max(1, rule.burst // self._workers) if rule.burst else 0,
-            )
-            local = allowance.local
-            if local is None:
-                known = self._known.get(allowance.name)
-                balance, at = (0, ledger_us) if known is None else known[1][:2]
-                local = opened(share, at)
-                local.balance = max(0, balance) // self._workers
-                allowance.local = local
-            advance(local, share, ledger_us)
-            allowance.free += max(0, local.balance)
-            local.balance = min(0, local.balance)
+            refill(allowance, self._recollection.of(allowance.name), self._workers, ledger_us)
             woken += self.woken(allowance)
         return woken
-
-    def _remember(self, line: Line, granted: Granted, now: int) -> None:
-        """Keep what a ledger that loses everything would have to be told."""
-        rule = line.rule
-        if rule.is_capacity:
-            return
-        known = Known(granted.balance, now, line.held + granted.units)
-        self._known[line.account] = (rule, known)
-        self._known.move_to_end(line.account)
-        if len(self._known) > MOST_KNOWN:
-            self._known.popitem(last=False)
 
     def _forget(self) -> None:
         """Drop allowances that no group needs and of which nothing is left to tell."""

@@ -42,6 +42,7 @@ class Allowance:
         spent: Units spent that no report has told.
         used: Units that starts have taken since the last report.
         pace: Units a second that starts take, as far as that is known.
+        degrades: Whether its level asks tasks to do less.
         action: What its level asks for before it is used up; None: nothing.
         is_exhausted: Whether the ledger had too little for what was needed.
         free_at: When it may have enough, microseconds of the ledger's clock; 0: not known.
@@ -64,6 +65,7 @@ class Allowance:
         "action",
         "asked_us",
         "budget",
+        "degrades",
         "free",
         "free_at",
         "groups",
@@ -106,6 +108,7 @@ class Allowance:
         self.used = 0
         self.pace = 0.0
         self.action: Action | None = None
+        self.degrades = False
         self.is_exhausted = False
         self.is_contended = False
         self.returns_at = inf
@@ -131,9 +134,11 @@ class Allowance:
         fresh = self.rule.limit if self.rule.turns else self.rule.full
         self.level = level = 1 - balance / fresh
         self.action = None
+        self.degrades = False
         for share, action in self.budget.actions:
             if level >= share and (share < 1 or action is not _HOLD):
                 self.action = action
+                self.degrades |= action is _DEGRADE
 
     @property
     def asks_for(self) -> Action:
@@ -238,6 +243,7 @@ class Group:
         is_degraded = False
         for allowance, units, is_excused in zip(self.allowances, costs, self.excused, strict=True):
             asked = allowance.action
+            is_degraded |= allowance.degrades
             if allowance.free < units or (allowance.waiting and self._is_behind(allowance)):
                 asked = allowance.asks_for
             if asked is None or is_excused:

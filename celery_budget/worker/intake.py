@@ -14,6 +14,7 @@ from time import time
 from typing import TYPE_CHECKING
 
 from celery.utils.log import get_logger
+from msgspec.structs import replace
 
 from celery_budget.core.ticket import Ticket
 from celery_budget.errors import BudgetError, HeaderError
@@ -44,15 +45,23 @@ class Held(Ticket):
         started: When it was given to the pool, monotonic seconds; 0.0 before.
         is_kept: Whether it stays unacknowledged while it runs.
         run: Number of its execution on the board; 0 before it starts, or without one.
+        stamped: The band that its header tells its task.
     """
 
-    __slots__ = ("is_kept", "request", "run", "source", "started")
+    __slots__ = ("is_kept", "request", "run", "source", "stamped", "started")
 
     request: Request
     source: BandChannel | None
     started: float
     is_kept: bool
     run: int
+    stamped: str
+
+    def restamp(self) -> None:
+        """Let its task see the band in which it starts, not the one it was published for."""
+        headers = self.request.request_dict
+        headers[HEADER] = write(replace(read(headers[HEADER]), band=self.band))
+        self.stamped = self.band
 
 
 class Intake:
@@ -96,6 +105,7 @@ class Intake:
         held.started = 0.0
         held.is_kept = False
         held.run = 0
+        held.stamped = band
         if self._reads_more:
             self._read_more(held, stamp, queue)
         if request.expires is not None:

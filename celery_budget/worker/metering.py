@@ -39,6 +39,7 @@ class Metering:
         self, pool: BasePool, kind: PoolKind, resources: tuple[str, ...], connect: Connect
     ) -> None:
         self._pool = pool
+        self._kind = kind
         self._board: Board = SharedBoard() if kind is PoolKind.PREFORK else LocalBoard()
         self._charged = charged(resources)
         self._runs = 0
@@ -56,7 +57,9 @@ class Metering:
             Units by resource.
         """
         pid = getattr(held.request, "worker_pid", None)
-        index = None if pid is None else seams.child_index(self._pool, pid)
+        index = None
+        if self._kind is PoolKind.PREFORK and pid is not None:
+            index = seams.child_index(self._pool, pid)
         read = self._board.read(held.run, index)
         elapsed_us = int((monotonic() - held.started) * 1e6)
         if read is None:

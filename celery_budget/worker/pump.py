@@ -72,8 +72,7 @@ class Pump:
         self._size = size
         self._leases = leases
         self._metering = metering
-        self._polled_until = 0.0
-        self._is_polling = False
+        self._polls_at = 0.0
         self._is_resumed = False
         self._running: set[Held] = set()
         self._over: deque[Held] = deque()
@@ -205,17 +204,17 @@ class Pump:
     def _poll(self, leases: Leases) -> None:
         """Let the ledger be told and heard what is due; what that frees starts in the next turn."""
         now = monotonic()
-        if now < self._polled_until and not leases.is_waiting:
+        if now < self._polls_at and not leases.is_waiting:
             return
         wait_s = leases.poll()
-        self._polled_until = now + wait_s
-        if not self._is_polling and self._call_after is not None:
-            self._is_polling = True
+        # A timer that is set for later comes as well, and finds nothing to do.
+        if not now < self._polls_at <= now + wait_s and self._call_after is not None:
+            self._polls_at = now + wait_s
             self._call_after(wait_s, self._poll_again)
 
     def _poll_again(self) -> None:
-        self._is_polling = False
-        self._polled_until = 0.0
+        if monotonic() >= self._polls_at:
+            self._polls_at = 0.0
         self.tick()
 
     def resumed(self, groups: list[Group]) -> None:
@@ -249,6 +248,8 @@ class Pump:
             self._drop_stale(held)
             return
         held.started = monotonic()
+        if held.band != held.stamped:
+            held.restamp()
         if self._metering is not None:
             held.run = self._metering.number(is_degraded=is_degraded)
         self._running.add(held)

@@ -16,6 +16,18 @@ LEASE_US = 5 * SECOND
 #: In the middle of an hour, a day and a month; divisible by a second.
 NOON = 1_699_963_200 * SECOND + DAY // 2 + 600 * SECOND
 
+CAPACITY = AccountRule(10)
+#: 10 units a second, 100 saved up.
+STEADY = AccountRule(10, SECOND, 100)
+#: 100 units an hour.
+HOURLY = AccountRule(100, 3_600 * SECOND, 0, turns=True)
+TODAY = NOON // DAY * DAY
+
+
+def daily(limit: int, *, version: int = 0, begins: int = TODAY) -> AccountRule:
+    """Make the rule of a calendar window."""
+    return AccountRule(limit, 0, 0, True, begins // DAY, begins, version)
+
 
 class Clock:
     """A clock that the test sets, microseconds."""
@@ -44,6 +56,10 @@ class Fleet:
     ledger: Ledger
     clock: Clock
     lose: Callable[[], object]
+
+    def balance(self, account: str) -> int:
+        """Look up what an account has now."""
+        return self.ledger.accounts([account])[account].balance
 
     def worker(self, name: str) -> Worker:
         """Add a worker."""

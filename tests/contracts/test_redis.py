@@ -16,12 +16,9 @@ from celery_budget.embedded import RedisServer
 from celery_budget.errors import LedgerUnavailable
 from celery_budget.stores.redis.connect import connect
 from celery_budget.stores.redis.ledger import RedisLedger
-from tests.conftest import WaitFor, must_exist_in_ci
-from tests.contracts.fleet import LEASE_US, SECOND, Clock, Fleet, want
+from tests.conftest import must_exist_in_ci
+from tests.contracts.fleet import CAPACITY, HOURLY, LEASE_US, SECOND, Clock, Fleet, want
 from tests.servers import Broker
-
-CAPACITY = AccountRule(10)
-HOURLY = AccountRule(100, 3_600 * SECOND, 0, turns=True)
 
 
 @pytest.fixture
@@ -164,7 +161,7 @@ def test_a_server_that_refuses_is_told_as_such(redis_broker: Broker, client: Red
         serve(redis_broker.url).worker("w").send()
 
 
-def test_a_server_that_hangs_and_comes_back_has_lost_nothing(wait_for: WaitFor) -> None:
+def test_a_server_that_hangs_and_comes_back_has_lost_nothing() -> None:
     """What was sent while it hung may be carried out twice; it counts once."""
     with must_exist_in_ci(), RedisServer() as server:
         if not server.is_private:

@@ -4,11 +4,18 @@ from __future__ import annotations
 
 from celery_budget.core.accounting import AHEAD, AccountRule
 from celery_budget.core.exchange import Line
-from tests.contracts.fleet import LEASE_US, MS, NOON, SECOND, Fleet, Worker, want
-
-CAPACITY = AccountRule(10)
-STEADY = AccountRule(10, SECOND, 100)
-HOURLY = AccountRule(100, 3_600 * SECOND, 0, turns=True)
+from tests.contracts.fleet import (
+    CAPACITY,
+    HOURLY,
+    LEASE_US,
+    MS,
+    NOON,
+    SECOND,
+    STEADY,
+    Fleet,
+    Worker,
+    want,
+)
 
 
 def used_up(fleet: Fleet, rule: AccountRule, account: str = "a") -> Worker:

@@ -25,6 +25,7 @@ FLEET = 3
 
 RULES = [
     AccountRule(7),
+    AccountRule(7),
     AccountRule(40, 10 * SECOND, 9),
     AccountRule(40, 10 * SECOND, 40),
     AccountRule(40, 10 * SECOND, 0, turns=True),
@@ -88,7 +89,7 @@ class Fleet(RuleBasedStateMachine):
         least=st.integers(1, 60),
         is_need=st.booleans(),
         floor=st.sampled_from([0, 0, 3]),
-        is_lost=st.booleans(),
+        is_lost=st.sampled_from([False, False, True]),
     )
     def exchange(
         self, who: int, units: int, least: int, is_need: bool, floor: int, is_lost: bool
@@ -158,7 +159,8 @@ class Fleet(RuleBasedStateMachine):
         )
         worker.free -= estimate
         worker.running.append(Task(estimate, actual))
-        self.uses.append((self.now, actual, to_come))
+        if not self.kept.is_capacity:
+            self.uses.append((self.now, actual, to_come))
 
     @rule(who=st.integers(0, FLEET - 1))
     def finish(self, who: int) -> None:
@@ -191,15 +193,15 @@ class Fleet(RuleBasedStateMachine):
 
     @invariant()
     def no_more_is_used_than_allowed(self) -> None:
-        """In the window that ends now; those before have been looked at before."""
-        kept = self.kept
-        if kept.is_capacity or not self.uses:
-            return
-        begins = self.now // kept.window * kept.window if kept.turns else self.now - kept.window + 1
-        inside = [use for use in self.uses if use[0] >= begins]
-        if inside:
-            used = sum(units for _, units, _ in inside)
-            assert used <= kept.limit + kept.burst + inside[0][2]
+        """In every span that ends now; those that ended before have been looked at before."""
+        kept, used = self.kept, 0
+        for at, units, to_come in reversed(self.uses):
+            if kept.turns and at // kept.window < self.now // kept.window:
+                break
+            used += units
+            # Of a unit a part may have come before the span.
+            came = kept.limit if kept.turns else kept.limit * (self.now - at) // kept.window + 1
+            assert used <= came + kept.burst + to_come
 
 
 Fleet.TestCase.settings = settings(
