@@ -526,8 +526,6 @@ def test_a_bands_cpu_budget_is_charged_what_was_measured(
 @pytest.mark.parametrize("pool", ["prefork", "threads", "gevent", "eventlet", "solo"])
 def test_every_pool_keeps_its_budgets(make: Make, wait_for: WaitFor, pool: str) -> None:
     """Slots, loops and meters differ from pool to pool; a budget must not."""
-    if pool in {"gevent", "eventlet"}:
-        pytest.importorskip(pool)
     budgets = make({"budgets": {"fleet": {"starts": "10/1s", "usd": "100/1d"}}})
     budgets.start(pool=pool)
     publish(budgets.sender().pay, [("all", "0.10", number) for number in range(30)])

@@ -73,6 +73,13 @@ def is_holding(shop: ModuleType, count: int) -> bool:
     )
 
 
+def are_held(shop: ModuleType, ids: list[str]) -> bool:
+    """Tell whether the one worker holds these; some of an earlier test may be there too."""
+    answers = shop.app.control.inspect(timeout=5, limit=1)._request("budget") or {}
+    held = {task["id"] for answer in answers.values() for task in answer["held"]}
+    return held.issuperset(ids)
+
+
 def numbers(fleet: Fleet, key: str) -> list[int]:
     """List the tasks that ran, in order."""
     return [ran["number"] for ran in fleet.journal.entries("ran", key=key)]
@@ -152,9 +159,8 @@ def test_cold_shutdown_returns_what_is_held_and_what_runs_late(
     for number in range(SLOTS):
         shop.wait_late.delay(key, str(gate), number)
     wait_for(lambda: fleet.journal.count("started", key=key) == SLOTS, what="full slots")
-    for number in range(10):
-        shop.note.apply_async((key, number), queue="plain")
-    wait_for(lambda: is_holding(shop, 10), what="ten held tickets")
+    ids = [shop.note.apply_async((key, number), queue="plain").id for number in range(10)]
+    wait_for(lambda: are_held(shop, ids), what="ten held tickets")
     worker.send(signal.SIGQUIT)
     worker.wait()
     gate.touch()
@@ -173,9 +179,8 @@ def test_soft_shutdown_lets_short_tasks_end(
     for number in range(SLOTS):
         shop.pause.delay(key, 1.0, number)
     wait_for(lambda: fleet.journal.count("started", key=key) == SLOTS, what="full slots")
-    for number in range(10):
-        shop.note.apply_async((key, number), queue="plain")
-    wait_for(lambda: is_holding(shop, 10), what="ten held tickets")
+    ids = [shop.note.apply_async((key, number), queue="plain").id for number in range(10)]
+    wait_for(lambda: are_held(shop, ids), what="ten held tickets")
     worker.send(signal.SIGQUIT)
     worker.wait()
     ended = fleet.journal.count("ended", key=key)
