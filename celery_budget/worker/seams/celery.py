@@ -164,7 +164,7 @@ def refuse(request: Any, error: Exception) -> None:
 
     As Celery does for a task that rejects itself: a stored failure (with its error callbacks and
     chord), the signal, the event. Storing talks to the result backend, as for a revoked task.
-    Relies on `Request._context` and `store_errors`.
+    Relies on `Request._context`, `request_dict` and `store_errors`.
     """
     try:
         raise error
@@ -172,8 +172,13 @@ def refuse(request: Any, error: Exception) -> None:
         info = ExceptionInfo()
     state.task_ready(request)
     request.acknowledge()
+    # Celery 5.6 asks only the task, not the call.
+    is_ignored = request.request_dict.get("ignore_result")
+    is_stored = request.store_errors and (
+        not is_ignored or request.task.store_errors_even_if_ignored
+    )
     request.task.backend.mark_as_failure(
-        request.id, error, request=request._context, store_result=request.store_errors
+        request.id, error, request=request._context, store_result=is_stored
     )
     signals.task_failure.send(
         sender=request.task,
