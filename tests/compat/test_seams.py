@@ -37,12 +37,14 @@ from celery.worker import WorkController, state, strategy
 from celery.worker.components import StateDB
 from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 from celery.worker.consumer.mingle import Mingle
+from celery.worker.request import Request
 from kombu import Connection, Consumer, Queue
 from kombu.asynchronous.timer import Timer
 from kombu.transport.redis import Channel as RedisChannel
 from kombu.transport.virtual import QoS
 from kombu.utils.limits import TokenBucket
 
+from celery_budget.errors import BudgetRefused
 from celery_budget.worker import seams
 
 
@@ -167,6 +169,32 @@ def test_a_request_is_forgotten_by_the_books_of_the_worker() -> None:
 
     assert "forgotten" not in state.requests
     assert request not in state.reserved_requests
+
+
+def test_a_refused_request_ends_as_failed() -> None:
+    """Its sender gets an answer, and its message is accounted for."""
+    app = Celery("refusing", backend="cache+memory://", set_as_current=False)
+
+    @app.task(name="refused", shared=False)
+    def refused() -> None:
+        """Never run."""
+
+    acknowledged: list[bool] = []
+    message = SimpleNamespace(delivery_info={}, properties={}, headers={})
+    request = Request(
+        message,
+        app=app,
+        task=refused,
+        body=([], {}, {}),
+        headers={"id": "1", "task": "refused"},
+        decoded=True,
+        on_ack=lambda *_: acknowledged.append(True),
+    )
+    seams.refuse(request, BudgetRefused("fleet usd", "budgets.fleet.usd"))
+
+    assert [True] == acknowledged
+    assert "FAILURE" == app.AsyncResult("1").state
+    assert isinstance(app.AsyncResult("1").result, BudgetRefused)
 
 
 def test_a_cold_shutdown_is_seen_where_celery_s_own_loop_sees_it(
