@@ -70,10 +70,16 @@ def accounts(app: Celery, most: int) -> list[AccountStatus]:
         LedgerUnavailable: the ledger cannot be reached.
     """
     found = ledger(app, _NO_LEASE).accounts(most=most)
-    return [_describe(name, account) for name, account in sorted(found.items())]
+    return [describe(name, account) for name, account in sorted(found.items())]
 
 
-def _describe(name: str, account: Account) -> AccountStatus:
+def describe(name: str, account: Account) -> AccountStatus:
+    """Tell of one account what people ask.
+
+    Args:
+        name: Its name.
+        account: As it is now.
+    """
     rule = account.rule
     holders: dict[str, int] = {}
     waiting: dict[str, int] = {}

@@ -13,12 +13,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 import redis
+from click.testing import CliRunner
 
+from celery_budget.cli.status import status as status_command
+from celery_budget.cli.top import top
 from celery_budget.core.accounting import Account
 from celery_budget.embedded import RedisServer
 from celery_budget.errors import BudgetRefused
@@ -713,3 +716,35 @@ def test_two_teams_share_one_limit(
 
     assert most_within(sorted(float(at) for *_, at in words), 1.0) <= 5 + 1 + 2 + LATE
     assert max(place for place, (team, *_) in enumerate(words) if team == "blue") < 16
+
+
+def test_status_and_top_show_who_has_it_and_who_waits(
+    make: Make, wait_for: WaitFor, tmp_path: Path
+) -> None:
+    """At night the first question is what is left, and the second who has the rest."""
+    budgets = make({"budgets": {"fleet": {"slots": 1}}})
+    budgets.start()
+    sender = budgets.sender()
+    gate = tmp_path / "gate"
+    publish(sender.wait, [("all", str(gate), number) for number in range(2)])
+    operator = SimpleNamespace(app=sender.app, no_color=True)
+
+    def status() -> dict[str, Any]:
+        shown = CliRunner().invoke(status_command, ["--json", "-t", "0.3"], obj=operator)
+        (account,) = json.loads(shown.output)["accounts"] or [{"waiting": {}}]
+        return account
+
+    wait_for(lambda: status()["waiting"] != {}, what="the second to wait")
+    account = status()
+    live = CliRunner(env={"COLUMNS": "160"}).invoke(top, ["--count", "1"], obj=operator)
+    gate.touch()
+
+    assert ("fleet slots", MILLION, MILLION, 0) == (
+        account["name"],
+        account["used"],
+        account["leased"],
+        account["free"],
+    )
+    assert [MILLION] == list(account["holders"].values())
+    assert 0 == live.exit_code
+    assert "fleet slots" in live.output
