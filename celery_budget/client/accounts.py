@@ -92,13 +92,12 @@ def describe(name: str, account: Account) -> AccountStatus:
         if wanted:
             waiting[node] = waiting.get(node, 0) + wanted
     leased = sum(holders.values())
-    fresh = rule.limit if rule.turns else rule.full
     return AccountStatus(
         name=name,
         resource=name.rpartition(" ")[2],
         limit=rule.limit,
         window=_window(account),
-        used=leased if rule.is_capacity else max(0, fresh - account.balance - leased),
+        used=leased if rule.is_capacity else max(0, rule.fresh - account.balance - leased),
         leased=leased,
         free=max(0, account.balance),
         debt=max(0, -account.balance),

@@ -74,6 +74,11 @@ class AccountRule(NamedTuple):
         return self.window == 0 and self.turns
 
     @property
+    def fresh(self) -> int:
+        """Units that there are when nobody has used any, without what a window carried over."""
+        return self.limit if self.turns else self.full
+
+    @property
     def full(self) -> int:
         """Most units that nobody holds."""
         if self.is_capacity:

@@ -29,13 +29,12 @@ UNKNOWN_PART = 100
 #: Task types of one group whose costs are remembered.
 MOST_COSTS = 1_000
 
-#: What is used up is asked for again after so many seconds, whenever it may fill: another worker
-#: may have given some back.
+#: What is used up is asked for again after so many microseconds, whenever it may fill: another
+#: worker may have given some back.
 ASKED_AGAIN_US = 1_000_000
 
 #: Not sooner than this, however soon it may fill: what is there may be kept for another worker.
 LEAST_WAIT_US = 50_000
-
 
 #: Most units that one line tells of; two of these are still below 2**53.
 MOST_TOLD = 2**52 - 1
@@ -299,7 +298,7 @@ class Accounts:
         is_early = allowance.is_exhausted and ledger_us < min(
             allowance.free_at, allowance.asked_us + ASKED_AGAIN_US
         )
-        held, used = min(allowance.held, MOST_TOLD), allowance.used
+        held = min(allowance.held, MOST_TOLD)
         # After a long loss of the ledger, what is more than a number can carry comes next time.
         spent = min(allowance.spent, MOST_TOLD)
         allowance.free = max(0, allowance.free)
@@ -310,8 +309,6 @@ class Accounts:
             return None
         if wants:
             allowance.asked_us = ledger_us
-        if used or spent or needs:
-            allowance.touched = now
         allowance.told, allowance.held_told = now, held
         if allowance.budget.window is not None and allowance.budget.window.calendar:
             window = self._calendar(allowance.budget.window, ledger_us)
@@ -340,15 +337,14 @@ class Accounts:
         woken: list[Group] = []
         if not self.is_trusted:
             self.is_trusted = True
-            for allowance in self._allowances.values():
-                allowance.local = None
+            for each in self._allowances.values():
+                each.local = None
             woken = self._released()
         for line, granted in zip(lines, answer.lines, strict=True):
             self._recollection.keep(line, granted, answer.now)
-            found = self._allowances.get(line.account)
-            if found is None:
+            allowance = self._allowances.get(line.account)
+            if allowance is None:
                 continue
-            allowance = found
             allowance.free += granted.units
             allowance.held_told += granted.units
             allowance.is_contended = granted.is_contended

@@ -46,12 +46,10 @@ class Allowance:
         action: What its level asks for before it is used up; None: nothing.
         is_exhausted: Whether the ledger had too little for what was needed.
         free_at: When it may have enough, microseconds of the ledger's clock; 0: not known.
-        level: Used share of the limit, as last heard.
         is_contended: Whether other workers want some of it too, as last heard.
         returns_at: From when on units of a capacity that come free go to the ledger, Unix seconds;
             inf while no other worker wants some.
         waiting: Groups that wait for it, as a heap: rank, since when, number, group, units.
-        touched: When it was last of any use, Unix seconds.
         told: When a report last spoke of it, Unix seconds.
         asked_us: When it was last asked for, microseconds of the ledger's clock.
         held_told: Units that the ledger believes to be held here.
@@ -73,7 +71,6 @@ class Allowance:
         "is_capacity",
         "is_contended",
         "is_exhausted",
-        "level",
         "local",
         "name",
         "pace",
@@ -85,7 +82,6 @@ class Allowance:
         "rule",
         "spent",
         "told",
-        "touched",
         "used",
         "waiting",
     )
@@ -113,14 +109,12 @@ class Allowance:
         self.is_contended = False
         self.returns_at = inf
         self.free_at = 0
-        self.level = 0.0
         self.held_told = 0
         self.rank = 0
         self.reserves = reserves
         self.groups = 0
         self.local: Account | None = None
         self.waiting: list[tuple[int, float, int, Group, int]] = []
-        self.touched = 0.0
         self.told = 0.0
         self.asked_us = 0
 
@@ -131,12 +125,11 @@ class Allowance:
 
     def heard(self, balance: int) -> None:
         """Take note of what the account has left, and of what that asks for."""
-        fresh = self.rule.limit if self.rule.turns else self.rule.full
-        self.level = level = 1 - balance / fresh
+        used = 1 - balance / self.rule.fresh
         self.action = None
         self.degrades = False
         for share, action in self.budget.actions:
-            if level >= share and (share < 1 or action is not _HOLD):
+            if used >= share and (share < 1 or action is not _HOLD):
                 self.action = action
                 self.degrades |= action is _DEGRADE
 
