@@ -3,6 +3,7 @@
 from celery_budget.app import install
 from celery_budget.errors import (
     BudgetError,
+    CeilingExceeded,
     HeaderError,
     NotInTask,
     OptionError,
@@ -13,6 +14,7 @@ from celery_budget.task import BudgetTask, budget
 __all__ = [
     "BudgetError",
     "BudgetTask",
+    "CeilingExceeded",
     "HeaderError",
     "NotInTask",
     "OptionError",

@@ -32,6 +32,10 @@ METERED = frozenset({"starts", "slots", "cpu", "memory", "io", "runtime"})
 #: Most units of one resource that an execution can use; larger numbers lose digits in Lua.
 MOST = 2**53 - 1
 
+#: Length of what a child's execution can be told before it has to end: a resource, two numbers
+#: and the place of a rule.
+NOTICE_BYTES = 512
+
 #: Executions that a `LocalBoard` remembers. Nobody looks for one that long after its end.
 REMEMBERED = 4_096
 
@@ -40,8 +44,9 @@ _UNKNOWN = 2**64 - 1
 _FIELDS = 8  # run, state, started_ns, pid, wall_us, cpu_us, peak_bytes, io_bytes
 _HALF = _FIELDS + CHARGES
 _HEAD = 8  # turn, then the flags
-_CELL = _HEAD + 2 * _HALF
 _WORD = 8
+_NOTICE = _HEAD + 2 * _HALF
+_CELL = _NOTICE + NOTICE_BYTES // _WORD
 _FOUR = Struct("@4Q")
 _NOTHING = memoryview(array("Q", [_UNKNOWN] * 4 + [0] * CHARGES))  # from wall_us on
 
@@ -60,9 +65,10 @@ class Flag(StrEnum):
 
     YIELD = "yield"
     DEGRADED = "degraded"
+    STOP = "stop"
 
 
-_FLAGS = {Flag.YIELD: 1, Flag.DEGRADED: 2}  # words of the cell's head
+_FLAGS = {Flag.YIELD: 1, Flag.DEGRADED: 2, Flag.STOP: 3}  # words of the cell's head
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +162,8 @@ class SharedBoard:
     another execution; `state` is read before and written after the numbers it vouches for. The
     result of a task comes through a pipe, which orders memory on every processor.
 
-    A flag holds the run it is meant for. Nobody has to clear it between two tasks.
+    A flag holds the run it is meant for. Nobody has to clear it between two tasks. The notice of
+    the flag to stop is written before the flag.
     """
 
     def __init__(self, cells: int = CELLS) -> None:
@@ -210,6 +217,20 @@ class SharedBoard:
             if self._words[place] == run:
                 self._words[place] = 0
 
+    def stop(self, run: int, index: int, notice: bytes) -> None:
+        """Put up the flag for one execution of a child to end, with what it is to be told.
+
+        Args:
+            run: Whose execution.
+            index: The child's number.
+            notice: Without zero bytes; what is beyond `NOTICE_BYTES` is cut off.
+        """
+        if index < self._cells:
+            begin = (index * _CELL + _NOTICE) * _WORD
+            text = notice[:NOTICE_BYTES].ljust(NOTICE_BYTES, b"\0")
+            self._memory[begin : begin + NOTICE_BYTES] = text
+            self.put(Flag.STOP, run, index)
+
 
 class SharedCell:
     """One half of a child's cell, for the execution that writes there."""
@@ -249,6 +270,13 @@ class SharedCell:
         if flag is Flag.DEGRADED and self._run & 1:
             return True
         return self._words[self._head + _FLAGS[flag]] == self._run
+
+    def notice(self) -> bytes:
+        """Read what the execution is told that has to end; b"" while it has not."""
+        if not self.has(Flag.STOP):
+            return b""
+        begin = (self._head + _NOTICE) * _WORD
+        return bytes(self._memory[begin : begin + NOTICE_BYTES]).rstrip(b"\0")
 
 
 class LocalBoard:

@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from billiard.exceptions import SoftTimeLimitExceeded
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -160,6 +162,31 @@ class BudgetRefused(BudgetError):  # noqa: N818 - says what is the case
 
     def __str__(self) -> str:
         return f"{self.account} is used up, and {self.budget} sheds what comes then"
+
+
+class CeilingExceeded(BudgetError, SoftTimeLimitExceeded):  # noqa: N818 - as its Celery base
+    """Use less, or raise the ceiling: one execution went beyond what it may use.
+
+    Raised in the body of the task, wherever that is. A body that lets it pass, or cleans up and
+    raises it again, ends with this as its result; one that goes on is killed after the grace of
+    the ceiling, with the same result. Who catches Celery's `SoftTimeLimitExceeded` catches it.
+
+    Attributes:
+        resource: "cpu", "memory" or "runtime".
+        used: What the execution had used, e.g. "530MiB".
+        limit: What it may use, e.g. "512MiB".
+        ceiling: Place of the ceiling in the policy.
+    """
+
+    def __init__(self, resource: str, used: str, limit: str, ceiling: str) -> None:
+        super().__init__(resource, used, limit, ceiling)
+        self.resource = resource
+        self.used = used
+        self.limit = limit
+        self.ceiling = ceiling
+
+    def __str__(self) -> str:
+        return f"{self.resource} {self.used} is above the {self.limit} of {self.ceiling}"
 
 
 class NotInTask(BudgetError, RuntimeError):  # noqa: N818 - says what is the case, as LookupError does

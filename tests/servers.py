@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import quote, urlsplit
 
+import redis
+
 from celery_budget.embedded import RabbitNode, RabbitServer, ServerMissing
 from celery_budget.embedded.amqp import NotServing, greet
 
@@ -142,3 +144,10 @@ def own_database(url: str, offset: int = 0) -> str:
     first = int(address.path.strip("/") or 0) + offset
     worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     return address._replace(path=f"/{first + worker}").geturl()
+
+
+def empty(url: str) -> str:
+    """Remove all that is in a Redis database; give its URL."""
+    with redis.Redis.from_url(url) as client:
+        client.flushdb()
+    return url

@@ -18,9 +18,10 @@ from typing import Any
 
 from celery.utils.log import current_process_index
 
-from celery_budget.board import CHARGES, Board, PoolKind, charged
+from celery_budget.board import CHARGES, Board, PoolKind, SharedCell, charged
 from celery_budget.child.execution import Execution, execution
 from celery_budget.child.gauge import Reading, gauge
+from celery_budget.child.stop import Stop
 
 #: What a pool is given instead of a target: the run's number, the target, then its arguments.
 Metered = Callable[..., Any]
@@ -31,12 +32,21 @@ _UNKNOWN: Reading = (None, None, None)
 class Meter:
     """Meters what is called through `call`, in this process or in children forked from it."""
 
-    def __init__(self, board: Board, resources: tuple[str, ...], kind: PoolKind) -> None:
+    def __init__(
+        self,
+        board: Board,
+        resources: tuple[str, ...],
+        kind: PoolKind,
+        *,
+        can_stop: bool = False,
+    ) -> None:
         self._board = board
         self._charged = charged(resources)
         if len(self._charged) > CHARGES:
             raise ValueError(f"{len(self._charged)} resources to charge; a cell has {CHARGES}")
         self._gauge = gauge(kind, resources)
+        self._can_stop = can_stop
+        self._stop: Stop | None = None
         self._pid = 0
         self._index: int | None = None
 
@@ -45,15 +55,21 @@ class Meter:
         pid = os.getpid()
         if pid != self._pid:  # the first execution in a child
             self._pid, self._index = pid, current_process_index(base=0)
+            self._stop = Stop() if self._can_stop else None
         started_ns = monotonic_ns()
         cell = self._board.begin(run, self._index, started_ns, pid)
         if cell is None:
             return target(*args)
+        stop = self._stop
         mark = None if self._gauge is None else self._gauge.start()
         token = execution.set(Execution(cell, self._charged, pid))
+        if stop is not None and isinstance(cell, SharedCell):
+            stop.cell, stop.is_running = cell, True
         try:
             return target(*args)
         finally:
+            if stop is not None:
+                stop.is_running = False
             execution.reset(token)
             used = _UNKNOWN if self._gauge is None else self._gauge.stop(mark)
             cell.finish((monotonic_ns() - started_ns) // 1_000, *used)
@@ -67,7 +83,9 @@ def metered(run: int, target: Callable[..., Any], *args: Any) -> Any:
     return _inherited[-1].call(run, target, *args)
 
 
-def connect(board: Board, resources: tuple[str, ...], kind: PoolKind) -> Metered:
+def connect(
+    board: Board, resources: tuple[str, ...], kind: PoolKind, *, can_stop: bool = False
+) -> Metered:
     """Make the meter of a worker; give what its pool calls instead of a target.
 
         call = connect(board, policy.resources, kind)
@@ -77,8 +95,9 @@ def connect(board: Board, resources: tuple[str, ...], kind: PoolKind) -> Metered
         board: Read by the caller. For prefork a `SharedBoard`; the pool has not started yet.
         resources: Names of all resources of the policy: what is read, and what can be charged.
         kind: Of the worker's pool.
+        can_stop: Whether executions may be told to end; for prefork only.
     """
-    meter = Meter(board, resources, kind)
+    meter = Meter(board, resources, kind, can_stop=can_stop)
     if kind is not PoolKind.PREFORK:
         return meter.call
     _inherited[:] = [meter]

@@ -19,6 +19,7 @@ from celery.worker.loops import synloop
 from celery.worker.state import maybe_shutdown
 from kombu.common import ignore_errors
 
+from celery_budget.board import PoolKind
 from celery_budget.core.accounts import Accounts
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.policy.budget import Scope
@@ -36,10 +37,12 @@ from celery_budget.worker.services import Services
 from celery_budget.worker.slots import SlotPool
 
 if TYPE_CHECKING:
+    from celery.concurrency.base import BasePool
     from celery.worker.consumer import Consumer
 
     from celery_budget.core.admission import Group
     from celery_budget.policy.model import Policy
+    from celery_budget.worker.ceilings import Ceilings
     from celery_budget.worker.demand import Ask
 
 logger = get_logger(__name__)
@@ -150,10 +153,14 @@ class BandStep(StartStopStep):
         services: Services = c.app.amqp.services()
         self._accounts, self._leases = self._budgets(c, services)
         metering = None
+        self._ceilings: Ceilings | None = None
         kind = seams.pool_kind(pool)
+        can_stop = bool(policy.ceilings) and kind is PoolKind.PREFORK
         if policy.resources and kind is not None:
             # Before the pool starts: its children share the board with this process.
-            metering = Metering(pool, kind, policy.resources, services.connect)
+            metering = Metering(pool, kind, policy.resources, services.connect, can_stop=can_stop)
+            if can_stop:
+                self._ceilings = self._watch(pool, metering)
         # The pool has not started: how many slots it has is asked again at each decision.
         dispatcher = Dispatcher(
             policy.bands,
@@ -171,6 +178,7 @@ class BandStep(StartStopStep):
             size=seams.size(pool),
             leases=self._leases,
             metering=metering,
+            ceilings=self._ceilings,
         )
         metered = None if metering is None else metering.metered
         c.pool = self.pump.pool = SlotPool(pool, self.pump.ended, metered)
@@ -200,6 +208,12 @@ class BandStep(StartStopStep):
         )
         return accounts, leases
 
+    def _watch(self, pool: BasePool, metering: Metering) -> Ceilings:
+        # Loads psutil, which workers without ceilings have no use for.
+        from celery_budget.worker.ceilings import Ceilings  # noqa: PLC0415
+
+        return Ceilings(self.policy, pool, metering)
+
     def _resume(self, groups: list[Group]) -> None:
         self.pump.resumed(groups)
 
@@ -220,13 +234,20 @@ class BandStep(StartStopStep):
                 later=c.call_soon if c.hub is None else None,
             )
             self.pump.dispatcher.listen(self.pump.channels.bands, time())
+        # Without an event loop, the timer's thread or greenlet looks for answers.
+        wake = self._pipe.wake if self._pipe else partial(c.timer.call_after, 0, self.pump.tick)
         if self._leases is not None:
-            # Without an event loop, the timer's thread or greenlet looks for answers.
-            wake = self._pipe.wake if self._pipe else partial(c.timer.call_after, 0, self.pump.tick)
             self._leases.open(wake)
+        if self._ceilings is not None:
+            self._ceilings.open(wake)
         self.pump.open()
         self._ticks = c.timer.call_repeatedly(TICK_S, self.pump.tick)
         self._tell_capped()
+        if self.policy.ceilings and self._ceilings is None:
+            logger.warning(
+                "The policy has ceilings, and this worker's pool cannot stop a task: they are not "
+                "kept here. Run what needs them on a worker with --pool prefork."
+            )
 
     def _tell_capped(self) -> None:
         dispatcher = self.pump.dispatcher
@@ -306,8 +327,9 @@ class BandStep(StartStopStep):
             # First, or RabbitMQ sends what is given back here again.
             ignore_errors(c, c.task_consumer.cancel)
         held = self.pump.close()
-        if self._leases is not None:
-            self._leases.drain(self.pump.lock)
+        for part in (self._leases, self._ceilings):
+            if part is not None:
+                part.drain(self.pump.lock)
         # Celery 5.6 keeps the broken connection; only a shutdown changes the blueprint's state.
         if c.connection is None or c.blueprint.state == RUN:
             self._lose()
@@ -333,8 +355,9 @@ class BandStep(StartStopStep):
 
     def shutdown(self, _c: Consumer) -> None:
         """End for good."""
-        if self._leases is not None:
-            self._leases.close()
+        for part in (self._leases, self._ceilings):
+            if part is not None:
+                part.close()
         if self._pipe is not None:
             self._pipe.close()
             self._pipe = None

@@ -77,7 +77,7 @@ class Intake:
         self._policy = policy
         self._clock = clock
         self._headers = headers
-        self._reads_more = bool(policy.budgets)
+        self._reads_more = bool(policy.budgets or policy.ceilings)
         self._mistakes: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     def ticket(self, request: Request, source: BandChannel | None, queue: str | None) -> Held:
@@ -115,7 +115,7 @@ class Intake:
         return held
 
     def _read_more(self, held: Held, stamp: Stamp, queue: str | None) -> None:
-        """Read what only budgets ask for."""
+        """Read what only budgets and ceilings ask for."""
         held.cost = tuple(sorted(stamp.cost.items()))
         held.queue = queue or ""
         if self._headers:

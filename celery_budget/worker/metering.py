@@ -5,11 +5,10 @@ The child's side is `child/meter.py`; between the two lies the board.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from time import monotonic
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
-from celery_budget.board import Board, LocalBoard, PoolKind, SharedBoard, charged
+from celery_budget.board import Board, LocalBoard, PoolKind, SharedBoard, Usage, charged
 from celery_budget.worker import seams
 from celery_budget.worker.slots import Metered
 
@@ -18,8 +17,15 @@ if TYPE_CHECKING:
 
     from celery_budget.worker.intake import Held
 
-#: Makes the meter of the children: `child.meter.connect`, which the main process does not import.
-Connect = Callable[[Board, tuple[str, ...], PoolKind], Metered]
+
+class Connect(Protocol):
+    """Makes the meter of the children: `child.meter.connect`, not imported in this process."""
+
+    def __call__(
+        self, board: Board, resources: tuple[str, ...], kind: PoolKind, *, can_stop: bool
+    ) -> Metered:
+        """Give what the pool calls instead of a target."""
+        ...
 
 
 class Metering:
@@ -30,25 +36,49 @@ class Metering:
         kind: How it runs tasks.
         resources: Names of all resources that the policy mentions.
         connect: Makes the meter of the children.
+        can_stop: Whether executions may be told to end.
 
     Attributes:
         metered: To be called by the pool instead of a target.
     """
 
     def __init__(
-        self, pool: BasePool, kind: PoolKind, resources: tuple[str, ...], connect: Connect
+        self,
+        pool: BasePool,
+        kind: PoolKind,
+        resources: tuple[str, ...],
+        connect: Connect,
+        *,
+        can_stop: bool,
     ) -> None:
         self._pool = pool
         self._kind = kind
         self._board: Board = SharedBoard() if kind is PoolKind.PREFORK else LocalBoard()
         self._charged = charged(resources)
         self._runs = 0
-        self.metered = connect(self._board, resources, kind)
+        self.metered = connect(self._board, resources, kind, can_stop=can_stop)
 
     def number(self, *, is_degraded: bool) -> int:
         """Give the next execution its number; its lowest bit tells that it is to do less."""
         self._runs += 2
         return self._runs + is_degraded
+
+    def read(self, held: Held) -> Usage | None:
+        """Read what an execution has written so far; None when it has not begun."""
+        return self._board.read(held.run, self._index(held))
+
+    def stop(self, held: Held, notice: bytes) -> None:
+        """Tell an execution in a child that it has to end; the signal is to follow."""
+        index = self._index(held)
+        if index is not None and isinstance(self._board, SharedBoard):
+            self._board.stop(held.run, index, notice)
+
+    def _index(self, held: Held) -> int | None:
+        """Find the number of the child that runs it, if children do."""
+        pid = getattr(held.request, "worker_pid", None)
+        if self._kind is not PoolKind.PREFORK or pid is None:
+            return None
+        return seams.child_index(self._pool, pid)
 
     def usage(self, held: Held) -> dict[str, int]:
         """Tell what an execution has used, as far as that could be measured.
@@ -56,11 +86,7 @@ class Metering:
         Returns:
             Units by resource.
         """
-        pid = getattr(held.request, "worker_pid", None)
-        index = None
-        if self._kind is PoolKind.PREFORK and pid is not None:
-            index = seams.child_index(self._pool, pid)
-        read = self._board.read(held.run, index)
+        read = self.read(held)
         elapsed_us = int((monotonic() - held.started) * 1e6)
         if read is None:
             return {"runtime": elapsed_us}

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, cast
 from celery.utils.log import get_logger
 
 from celery_budget.core.decisions import Expire, Refuse, Start, Wait
+from celery_budget.core.dispatcher import NOTHING_USED
 from celery_budget.errors import BudgetRefused
 from celery_budget.worker import seams
 from celery_budget.worker.intake import Intake
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from celery_budget.core.admission import Group
     from celery_budget.core.dispatcher import Dispatcher
+    from celery_budget.worker.ceilings import Ceilings
     from celery_budget.worker.channels import Channels
     from celery_budget.worker.intake import Held
     from celery_budget.worker.leases import Leases
@@ -61,6 +63,7 @@ class Pump:
         size: Callable[[], int],
         leases: Leases | None = None,
         metering: Metering | None = None,
+        ceilings: Ceilings | None = None,
     ) -> None:
         self.dispatcher = dispatcher
         self.is_open = True
@@ -72,6 +75,7 @@ class Pump:
         self._size = size
         self._leases = leases
         self._metering = metering
+        self._ceilings = ceilings
         self._polls_at = 0.0
         self._is_resumed = False
         self._running: set[Held] = set()
@@ -161,6 +165,8 @@ class Pump:
                 self.dispatcher.resize(size)
             if self._leases is not None and self._leases.has_answers:
                 self._poll(self._leases)
+            if self._ceilings is not None and self._ceilings.has_found:
+                self._ceilings.poll()
             self._decide()
             if self._leases is not None:
                 self._is_resumed = False
@@ -253,6 +259,8 @@ class Pump:
         if self._metering is not None:
             held.run = self._metering.number(is_degraded=is_degraded)
         self._running.add(held)
+        if self._ceilings is not None:
+            self._ceilings.watch(held)
         if held.source is not None and held.request.task.acks_late:
             held.is_kept = True
             held.source.window.kept(held.request.message)
@@ -270,10 +278,12 @@ class Pump:
         self._running.discard(held)
         if held.is_kept and held.source is not None:
             held.source.window.released(held.request.message)
-        if self._metering is None or not ran:
-            self.dispatcher.ended(held, time(), ran=ran)
-        else:
-            self.dispatcher.ended(held, time(), usage=self._metering.usage(held))
+        usage = NOTHING_USED
+        if self._metering is not None and ran:
+            usage = self._metering.usage(held)
+        if self._ceilings is not None:
+            self._ceilings.ended(held, usage)
+        self.dispatcher.ended(held, time(), ran=ran, usage=usage)
 
     def cancel(self, task_id: str) -> int:
         """Withdraw held tickets of a revoked task and account for them; tell how many."""

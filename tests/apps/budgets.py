@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
+import psutil
 from celery import Celery, Task
+from celery.exceptions import SoftTimeLimitExceeded
 
-from celery_budget import budget, install
+from celery_budget import CeilingExceeded, budget, install
 from tests.journal import record
 
 _asked = json.loads(os.environ.get("BUDGETS", "{}"))
@@ -86,3 +91,78 @@ def total(numbers: list[int], key: str) -> None:
 def told(self: Task, *args: object, key: str) -> None:
     """Record that it was called back."""
     record("told", key=key)
+
+
+@app.task(shared=False)
+def hoard(key: str, mib: int, deaf: bool = False) -> None:
+    """Take memory and hold it for ever, whatever it is told if it is deaf."""
+    record("begun", key=key, pid=os.getpid())
+    held = []
+    while True:
+        try:
+            while True:
+                # In small steps: memory is taken in C, where no signal is heard.
+                if len(held) < mib:
+                    held.append(bytearray(b"1") * (1 << 20))
+                else:
+                    time.sleep(0.01)
+        except CeilingExceeded as error:
+            record("told", key=key, text=str(error))
+            if not deaf:
+                raise
+
+
+@app.task(shared=False)
+def hoard_elsewhere(key: str, mib: int) -> None:
+    """Let another program take memory, and wait for it."""
+    code = f"import time; held = bytearray(b'1') * ({mib} << 20); time.sleep(600)"
+    program = subprocess.Popen([sys.executable, "-S", "-c", code])
+    record("begun", key=key, pid=program.pid)
+    while True:
+        with suppress(CeilingExceeded):
+            program.wait()
+
+
+_kept: list[bytearray] = []
+
+
+@app.task(shared=False)
+def keep(key: str, mib: int) -> None:
+    """Take memory and leave it behind."""
+    _kept.append(bytearray(b"1") * (mib << 20))
+    record("kept", key=key, pid=os.getpid())
+
+
+@app.task(shared=False)
+def tidy(key: str, seconds: float) -> None:
+    """Clean up when its time is over, as tasks do that know Celery's soft time limit."""
+    record("started", key=key)
+    try:
+        time.sleep(seconds)
+    except SoftTimeLimitExceeded as error:
+        record("tidied", key=key, error=type(error).__name__)
+        raise
+
+
+@app.task(shared=False)
+def overflow(key: str, limit: int, deaf: bool) -> None:
+    """Take memory 5 MiB a step, record when the next is too much, and end when told."""
+    process = psutil.Process()
+    step = 5 << 20
+    held: list[bytearray] = []
+    has_crossed = False
+    while True:
+        try:
+            while True:
+                if not has_crossed:
+                    if process.memory_info().rss + 2 * step > limit:
+                        record("crossed", key=key, pid=os.getpid())
+                        has_crossed = True
+                    # Twice, so that what was freed before does not count.
+                    held += [bytearray(b"1") * step, bytearray(b"1") * step]
+                time.sleep(0.005)
+        except CeilingExceeded:
+            if not deaf:
+                held.clear()
+                record("left", key=key)
+                raise

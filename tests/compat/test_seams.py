@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import inspect
 import os
+import signal
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from time import time
+from time import sleep, time
 from types import SimpleNamespace
 from typing import ClassVar
+from weakref import ref
 
 import pytest
 from amqp import Channel as AmqpChannel
@@ -23,9 +25,13 @@ from amqp.abstract_channel import AbstractChannel
 from amqp.exceptions import UnexpectedFrame
 from amqp.method_framing import frame_writer
 from amqp.transport import TCPTransport
-from billiard.pool import ApplyResult
+from billiard.einfo import ExceptionInfo
+from billiard.pool import SIG_SOFT_TIMEOUT, ApplyResult, ResultHandler
 from billiard.pool import Pool as BilliardPool
+from billiard.pool import Worker as PoolWorker
+from billiard.process import BaseProcess as Process
 from celery import Celery
+from celery.concurrency.asynpool import SCHED_STRATEGY_FAIR, SCHED_STRATEGY_FCFS, AsynPool
 from celery.concurrency.base import BasePool
 from celery.concurrency.eventlet import TaskPool as EventletPool
 from celery.concurrency.gevent import TaskPool as GeventPool
@@ -129,6 +135,76 @@ def test_a_flush_keeps_the_tasks_that_children_run() -> None:
     seams.flush(SimpleNamespace(_pool=SimpleNamespace(_cache=cache), flush=cache.clear))
 
     assert {1: running} == cache
+
+
+def test_the_signal_of_a_soft_time_limit_is_that_of_ceilings() -> None:
+    """The child's handler passes on what no ceiling has sent."""
+    assert signal.SIGUSR1 == SIG_SOFT_TIMEOUT
+    assert "signal.signal(SIG_SOFT_TIMEOUT" in inspect.getsource(PoolWorker.after_fork)
+
+
+def test_a_killed_child_is_replaced_and_its_job_can_be_ended_first() -> None:
+    """What the pool does at a hard time limit; other children live on."""
+    processes = BilliardPool(2)
+    pool = SimpleNamespace(_pool=processes)
+    try:
+        failures: list[ExceptionInfo] = []
+        before = {child.pid for child in processes._pool}
+        job = processes.apply_async(_sleep_for_ever, error_callback=failures.append)
+        _wait_until(lambda: bool(job.worker_pids()))
+        (pid,) = job.worker_pids()
+        seams.kill(pool, pid)
+        seams.fail(SimpleNamespace(_apply_result=ref(job)), BudgetRefused("a", "b"))
+        seams.fail(SimpleNamespace(_apply_result=ref(job)), BudgetRefused("too", "late"))
+        _wait_until(lambda: pid not in {child.pid for child in processes._pool})
+        _wait_until(lambda: len(processes._pool) == 2)
+
+        assert "_apply_result" in inspect.getsource(Request.execute_using_pool)
+        assert ["('a', 'b')"] == [str(info.exception.exc.args) for info in failures]
+        assert before - {pid} < {child.pid for child in processes._pool}
+        assert all(child.exitcode is None for child in processes._pool)
+        seams.kill(pool, pid)  # long gone: the number may be another process's
+        seams.tell(pool, pid)
+    finally:
+        processes.terminate()
+
+
+def _sleep_for_ever() -> None:
+    sleep(600)
+
+
+def _wait_until(condition: Callable[[], bool]) -> None:
+    give_up = time() + 60
+    while not condition():
+        assert time() < give_up
+        sleep(0.01)
+
+
+def test_an_idle_child_can_be_sent_away_without_losing_a_task() -> None:
+    """Nothing is written to a child that counts as busy, until it is gone."""
+    handlers = inspect.getsource(AsynPool._create_process_handlers)
+    assert "busy_workers.discard(inq)" in handlers
+    writes = inspect.getsource(AsynPool._create_write_handlers)
+    assert "is_fair_strategy and ready_fd in busy_workers" in writes
+    assert "self._mark_worker_as_available(inqW_fd)" in inspect.getsource(AsynPool.on_job_ready)
+    ready = inspect.getsource(ResultHandler._make_methods)
+    assert ready.index("on_job_ready(job, i, obj, inqW_fd)") < ready.index("item._set(i, obj)")
+    assert callable(Process.terminate_controlled)
+
+    ended: list[bool] = []
+    child = SimpleNamespace(
+        pid=7, exitcode=None, inqW_fd=3, terminate_controlled=lambda: ended.append(True)
+    )
+
+    def workers(strategy: int) -> SimpleNamespace:
+        return SimpleNamespace(_pool=[child], sched_strategy=strategy, _busy_workers=set())
+
+    fair, fast = workers(SCHED_STRATEGY_FAIR), workers(SCHED_STRATEGY_FCFS)
+    assert seams.retire(SimpleNamespace(_pool=fair), 7)
+    assert {3} == fair._busy_workers
+    assert not seams.retire(SimpleNamespace(_pool=fast), 7)
+    assert not seams.retire(SimpleNamespace(_pool=fair), 8)
+    assert [True] == ended
 
 
 @pytest.mark.parametrize("pool", [GeventPool, EventletPool])

@@ -5,29 +5,23 @@ from __future__ import annotations
 import itertools
 import os
 import secrets
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-import redis
 
 from celery_budget.embedded import RedisServer
+from tests.budgets import Budgets, Make
 from tests.fleet import Fleet
-from tests.servers import Broker, own_database
+from tests.servers import Broker, empty, own_database
 
 #: Redis databases of modules and of results, apart from those of single tests.
 _FLEET_DATABASE = 4
 _RESULT_DATABASE = 8
 
 _numbers = itertools.count(1)
-
-
-def _empty(url: str) -> str:
-    with redis.Redis.from_url(url) as client:
-        client.flushdb()
-    return url
 
 
 @pytest.fixture(scope="module", params=["redis", "rabbitmq"])
@@ -58,9 +52,9 @@ def _made(
     request: pytest.FixtureRequest, redis_server: RedisServer, directory: Path
 ) -> Iterator[Fleet]:
     """Make an empty fleet on the broker that the request's parameter names, and end it."""
-    results = _empty(own_database(redis_server.url, _RESULT_DATABASE))
+    results = empty(own_database(redis_server.url, _RESULT_DATABASE))
     if request.param == "redis":
-        broker = Broker("redis", _empty(own_database(redis_server.url, _FLEET_DATABASE)))
+        broker = Broker("redis", empty(own_database(redis_server.url, _FLEET_DATABASE)))
         made = Fleet(broker, results, directory)
         yield made
         made.close()
@@ -101,3 +95,19 @@ def pytest_runtest_makereport(
         if report.failed and isinstance(made, Fleet):
             report.sections.append(("logs of the fleet's workers", made.logs()[-12_000:]))
     return report
+
+
+@pytest.fixture
+def make(redis_server: RedisServer, tmp_path: Path) -> Iterator[Make]:
+    """Set up budgets on Redis, or on another broker, for one test."""
+    made: list[Budgets] = []
+
+    def set_up(
+        policy: Mapping[str, Any] | None, broker: Broker | None = None, **settings: object
+    ) -> Budgets:
+        made.append(Budgets(redis_server, tmp_path, policy, broker, **settings))
+        return made[-1]
+
+    yield set_up
+    for each in made:
+        each.close()

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,163 +21,18 @@ from click.testing import CliRunner
 
 from celery_budget.cli.status import status as status_command
 from celery_budget.cli.top import top
-from celery_budget.core.accounting import Account
 from celery_budget.embedded import RedisServer
 from celery_budget.errors import BudgetRefused
-from celery_budget.stores.redis.connect import connect
-from celery_budget.stores.redis.ledger import RedisLedger
+from tests.budgets import MILLION, SINGLE, Budgets, Make, publish
 from tests.conftest import WaitFor
-from tests.fleet import environment
 from tests.integration.test_examples import Example
-from tests.journal import JOURNAL_VARIABLE, Journal
-from tests.servers import Broker, own_database
-from tests.worker import ROOT, Worker
+from tests.servers import Broker, empty, own_database
+from tests.worker import ROOT
 
-APP = "tests.apps.budgets"
-
-MILLION = 1_000_000
-
-#: Redis databases: messages, results and the ledger of single tests, and of the shared worker.
-_SINGLE, _SHARED = (16, 20, 24), (28, 32, 36)
+#: Redis databases of the worker that tests share: messages, results and the ledger.
+_SHARED = (28, 32, 36)
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
-
-
-class Budgets:
-    """Workers and senders of the app under one policy, and the ledger that they share.
-
-    Args:
-        server: For messages, results and the ledger.
-        directory: For the journal and for files by which tests and tasks meet.
-        policy: Of the app.
-        broker: Another one than the server.
-        databases: Of the server.
-        settings: Of the app; what they name goes before what is usual here.
-    """
-
-    def __init__(
-        self,
-        server: RedisServer,
-        directory: Path,
-        policy: Mapping[str, Any] | None,
-        broker: Broker | None = None,
-        databases: tuple[int, int, int] = _SINGLE,
-        **settings: object,
-    ) -> None:
-        messages, self.results, self.url = (
-            _empty(own_database(server.url, each)) for each in databases
-        )
-        self.broker = broker or Broker("redis", messages)
-        self.directory = directory
-        self.journal = Journal(directory / "journal.jsonl")
-        self.workers: list[Worker] = []
-        self._asked = {"policy": policy, "settings": {"budget_ledger_url": self.url, **settings}}
-        self._senders: list[ModuleType] = []
-
-    def _environment(self) -> dict[str, str]:
-        return {"BUDGETS": json.dumps(self._asked), "BUDGETS_RESULTS": self.results}
-
-    def spawn(self, *arguments: str, pool: str = "prefork", slots: int = 2) -> Worker:
-        """Start a worker and do not wait for it."""
-        worker = Worker(
-            APP,
-            "--without-mingle",
-            "--without-gossip",
-            *arguments,
-            broker=self.broker.url,
-            journal=self.journal.path,
-            pool=pool,
-            concurrency=slots,
-            env=self._environment(),
-        )
-        self.workers.append(worker)
-        return worker
-
-    def start(self, count: int = 1, *arguments: str, **options: Any) -> list[Worker]:
-        """Start workers and return once they are ready."""
-        workers = [self.spawn(*arguments, **options) for _ in range(count)]
-        for worker in workers:
-            worker.wait_until_ready()
-        return workers
-
-    def sender(self) -> ModuleType:
-        """Execute the app anew in this process; it stores and reads no results."""
-        file = ROOT.joinpath(*APP.split(".")).with_suffix(".py")
-        spec = importlib.util.spec_from_file_location(APP, file)
-        assert spec is not None
-        assert spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        variables = self._environment() | {JOURNAL_VARIABLE: str(self.journal.path)}
-        with environment(variables):
-            spec.loader.exec_module(module)
-        module.app.conf.broker_url = self.broker.url
-        self._senders.append(module)
-        return module
-
-    def accounts(self, url: str = "") -> dict[str, Account]:
-        """Look into the ledger, as an operator would."""
-        with connect(url or self.url) as client:
-            return RedisLedger(client, "default", 5 * MILLION).accounts()
-
-    def meta(self, task_id: str) -> dict[str, Any] | None:
-        """Give what is stored of a task's outcome; None while nothing is."""
-        with redis.Redis.from_url(self.results) as client:
-            record = client.get(f"celery-task-meta-{task_id}")
-        return None if record is None else json.loads(record)
-
-    def length(self, queue: str) -> int:
-        """Count the messages that are ready in a queue on Redis."""
-        with redis.Redis.from_url(self.broker.url) as client:
-            return int(client.llen(queue))
-
-    def inspect(self, sender: ModuleType, command: str, **arguments: object) -> dict[str, Any]:
-        """Ask the one worker there is."""
-        asked = sender.app.control.inspect(timeout=5, limit=1)
-        (answer,) = asked._request(command, **arguments).values()
-        return answer
-
-    def times(self, event: str, key: str) -> list[float]:
-        """Tell when tasks recorded an event, in order."""
-        return sorted(entry["at"] for entry in self.journal.entries(event, key=key))
-
-    def close(self) -> None:
-        """End everything, and show what the workers wrote if the test has failed."""
-        for worker in self.workers:
-            worker.kill()
-            print(f"--- {worker.name}\n{worker.log[-6_000:]}")
-        for sender in self._senders:
-            sender.app.close()
-
-
-def _empty(url: str) -> str:
-    with redis.Redis.from_url(url) as client:
-        client.flushdb()
-    return url
-
-
-Make = Callable[..., Budgets]
-
-
-@pytest.fixture
-def make(redis_server: RedisServer, tmp_path: Path) -> Iterator[Make]:
-    """Set up budgets on Redis, or on another broker, for one test."""
-    made: list[Budgets] = []
-
-    def set_up(
-        policy: Mapping[str, Any] | None, broker: Broker | None = None, **settings: object
-    ) -> Budgets:
-        made.append(Budgets(redis_server, tmp_path, policy, broker, **settings))
-        return made[-1]
-
-    yield set_up
-    for each in made:
-        each.close()
-
-
-def publish(task: Any, arguments: Sequence[tuple[object, ...]], **options: object) -> list[str]:
-    """Publish calls over one connection; give the ids."""
-    with task.app.producer_pool.acquire(block=True) as producer:
-        return [task.apply_async(args, producer=producer, **options).id for args in arguments]
 
 
 #: Bodies that a busy machine may run later than they were started, and so closer to the next ones.
@@ -704,7 +558,7 @@ def test_two_teams_share_one_limit(
 ) -> None:
     """What the example's page says, with one worker."""
     broker = request.getfixturevalue(f"{kind}_broker")
-    monkeypatch.setenv("BUDGET_LEDGER_URL", _empty(own_database(redis_server.url, _SINGLE[2])))
+    monkeypatch.setenv("BUDGET_LEDGER_URL", empty(own_database(redis_server.url, SINGLE[2])))
     example = Example("two_teams_one_limit", broker)
     try:
         example.start("service", slots=2)

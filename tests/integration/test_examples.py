@@ -121,6 +121,19 @@ def test_the_policy_is_found_by_its_setting(example: Example) -> None:
     assert sorted(printed) == ["breaking: It works", "ordinary: week 47"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="samples /proc")
+@pytest.mark.parametrize("example", ["stop_a_runaway"], indirect=True)
+def test_the_large_picture_gives_up(example: Example) -> None:
+    """Memory that a task may not have is given back while it runs, and the reason is told."""
+    example.start("pictures", slots=2)
+    example.run("publish.py")
+    rendered = example.wait_until_printed(r"rendered (\d+) MB", 2)
+    (told,) = example.wait_until_printed(r"gave up: memory (.+)", 1)
+
+    assert sorted(rendered) == ["10", "20"]
+    assert told.endswith('is above the 200MiB of ceilings."task:pictures.render".memory')
+
+
 def test_every_example_is_tested_and_asks_a_question() -> None:
     """An example that nobody runs is out of date after the next change."""
     tested = "".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))

@@ -7,12 +7,14 @@ import pickle
 from pathlib import Path
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 
 from celery_budget import errors
 from celery_budget.errors import (
     AmountError,
     BudgetError,
     BudgetRefused,
+    CeilingExceeded,
     DurationError,
     HeaderError,
     LedgerUnavailable,
@@ -69,6 +71,10 @@ SAMPLES: list[tuple[BudgetError, str]] = [
         'tenant:acme usd is used up, and budgets."tenant:*".usd sheds what comes then',
     ),
     (
+        CeilingExceeded("memory", "530MiB", "512MiB", 'ceilings."task:*".memory'),
+        'memory 530MiB is above the 512MiB of ceilings."task:*".memory',
+    ),
+    (
         UnknownResource("usdd", ["usd"], "did you mean usd?"),
         (
             "resource usdd cannot be charged: the policy does not name it; it names usd; "
@@ -97,6 +103,11 @@ CLASSES = {
 def test_every_class_has_a_sample_here() -> None:
     """A new error without a sample would escape the pickle test."""
     assert {type(sample) for sample, _ in SAMPLES} == CLASSES
+
+
+def test_who_cleans_up_at_celerys_soft_time_limit_does_at_a_ceiling() -> None:
+    """The same body must not need to know both."""
+    assert issubclass(CeilingExceeded, SoftTimeLimitExceeded)
 
 
 @pytest.mark.parametrize("sample", [sample for sample, _ in SAMPLES], ids=repr)

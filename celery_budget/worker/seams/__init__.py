@@ -14,9 +14,7 @@ from celery_budget.worker.seams.amqp import (
 from celery_budget.worker.seams.celery import (
     MINGLE,
     MINGLED,
-    child_index,
     fetched,
-    flush,
     forget,
     is_accepted,
     is_terminating,
@@ -32,6 +30,14 @@ from celery_budget.worker.seams.celery import (
     revoked_ids,
     scheduled,
     size,
+)
+from celery_budget.worker.seams.prefork import (
+    child_index,
+    fail,
+    flush,
+    kill,
+    retire,
+    tell,
 )
 from celery_budget.worker.seams.redis import (
     gate,
@@ -49,12 +55,14 @@ __all__ = [
     "MINGLED",
     "acknowledge_directly",
     "child_index",
+    "fail",
     "fetched",
     "flush",
     "forget",
     "gate",
     "is_accepted",
     "is_terminating",
+    "kill",
     "most_slots",
     "newest_greenlet",
     "on_mingle",
@@ -70,6 +78,7 @@ __all__ = [
     "redis_lists",
     "redis_unacknowledged",
     "refuse",
+    "retire",
     "return_to_front",
     "reuse_client",
     "revoked_ids",
@@ -78,4 +87,5 @@ __all__ = [
     "send_consume",
     "send_prefetch",
     "size",
+    "tell",
 ]

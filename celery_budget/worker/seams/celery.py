@@ -66,18 +66,6 @@ def pool_kind(pool: Any) -> PoolKind | None:
     return None
 
 
-def child_index(pool: Any, pid: int) -> int | None:
-    """Find the number of a child of the prefork pool; None when it has gone.
-
-    It counts from 0, is below the most children the pool has had at once, and goes to the child
-    that replaces this one. Relies on `TaskPool._pool`, `Pool._pool` and the processes' `index`.
-    """
-    for child in list(pool._pool._pool):
-        if child.pid == pid:
-            return int(child.index)
-    return None
-
-
 def most_slots(consumer: Any) -> int:
     """Tell how many slots the autoscaler may make of the pool; 0 without an autoscaler.
 
@@ -95,20 +83,6 @@ def newest_greenlet(pool: Any) -> Any:
     Relies on `TaskPool._pool_map` of the gevent and eventlet pools, in order of submission.
     """
     return next(reversed(pool._pool_map.values()))
-
-
-def flush(pool: Any) -> None:
-    """Let the prefork pool drop what no child has taken, and nothing that a child runs.
-
-    Celery 5.6.0 drops all: nobody is told of their ends, and no slot becomes free again.
-    Relies on `TaskPool._pool`, `Pool._cache` and the jobs' `_job`, `_accepted` and `ready`.
-    """
-    cache = pool._pool._cache
-    running = [job for job in list(cache.values()) if job._accepted]
-    pool.flush()
-    for job in running:
-        if not job.ready():
-            cache[job._job] = job
 
 
 def forget(request: Any) -> None:

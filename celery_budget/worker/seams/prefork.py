@@ -1,0 +1,99 @@
+"""Undocumented attributes of Celery's prefork pool and billiard's. Holds for celery 5.6 and 5.7."""
+
+from __future__ import annotations
+
+import os
+import signal
+from typing import Any
+
+from billiard.einfo import ExceptionInfo
+
+
+def child_index(pool: Any, pid: int) -> int | None:
+    """Find the number of a child of the prefork pool; None when it has gone.
+
+    It counts from 0, is below the most children the pool has had at once, and goes to the child
+    that replaces this one. Relies on `TaskPool._pool`, `Pool._pool` and the processes' `index`.
+    """
+    child = _child(pool, pid)
+    return None if child is None else int(child.index)
+
+
+def flush(pool: Any) -> None:
+    """Let the prefork pool drop what no child has taken, and nothing that a child runs.
+
+    Celery 5.6.0 drops all: nobody is told of their ends, and no slot becomes free again.
+    Relies on `TaskPool._pool`, `Pool._cache` and the jobs' `_job`, `_accepted` and `ready`.
+    """
+    cache = pool._pool._cache
+    running = [job for job in list(cache.values()) if job._accepted]
+    pool.flush()
+    for job in running:
+        if not job.ready():
+            cache[job._job] = job
+
+
+def tell(pool: Any, pid: int) -> None:
+    """Send a child the signal of a soft time limit. Relies on billiard's `SIG_SOFT_TIMEOUT`."""
+    if _living(pool, pid) is not None:
+        os.kill(pid, signal.SIGUSR1)
+
+
+def kill(pool: Any, pid: int) -> None:
+    """Kill a child; the pool replaces it, and says nothing of it in the log.
+
+    Relies on the processes' `_controlled_termination`, which the pool's own `shrink` sets.
+    """
+    child = _living(pool, pid)
+    if child is not None:
+        child._controlled_termination = True
+        os.kill(pid, signal.SIGKILL)
+
+
+def fail(request: Any, error: Exception) -> None:
+    """End a request that runs in a child as failed, as the pool does at a hard time limit.
+
+    Relies on `Request._apply_result`, a reference to the pool's job, and on `ApplyResult.ready`,
+    `_job` and `_set`, which calls the request's `on_failure`.
+    """
+    job = request._apply_result() if request._apply_result is not None else None
+    if job is None or job.ready():
+        return
+    try:
+        raise error from None
+    except type(error):
+        job._set(job._job, (False, ExceptionInfo()))
+
+
+def retire(pool: Any, pid: int) -> bool:
+    """Let an idle child go and be replaced before it gets another task; tell whether.
+
+    To be called in the callback with which its task ends: nothing has been written to it since.
+    Where the pool writes ahead to busy children (`-O fast`) it is left alone.
+    Relies on `AsynPool.sched_strategy`, `_busy_workers` (descriptors that nothing is written to),
+    and the processes' `inqW_fd` and `terminate_controlled`.
+    """
+    # Loaded by the pool itself; workers with other pools have no use for it.
+    from celery.concurrency.asynpool import SCHED_STRATEGY_FAIR  # noqa: PLC0415
+
+    workers = pool._pool
+    child = _living(pool, pid)
+    if child is None or getattr(workers, "sched_strategy", None) != SCHED_STRATEGY_FAIR:
+        return False
+    workers._busy_workers.add(child.inqW_fd)
+    child.terminate_controlled()
+    return True
+
+
+def _child(pool: Any, pid: int) -> Any:
+    """Find a child by its process."""
+    for child in list(pool._pool._pool):
+        if child.pid == pid:
+            return child
+    return None
+
+
+def _living(pool: Any, pid: int) -> Any:
+    """Find a child that lives; once it was waited for, its number may be another process's."""
+    child = _child(pool, pid)
+    return None if child is None or child.exitcode is not None else child
