@@ -56,11 +56,18 @@ class Budgets:
         self.directory = directory
         self.journal = Journal(directory / "journal.jsonl")
         self.workers: list[Worker] = []
-        self._asked = {"policy": policy, "settings": {"budget_ledger_url": self.url, **settings}}
+        self._asked: dict[str, Any] = {
+            "policy": policy,
+            "settings": {"budget_ledger_url": self.url, **settings},
+        }
         self._senders: list[ModuleType] = []
 
     def _environment(self) -> dict[str, str]:
         return {"BUDGETS": json.dumps(self._asked), "BUDGETS_RESULTS": self.results}
+
+    def deploy(self, policy: Mapping[str, Any]) -> None:
+        """Give apps that start from now on another policy."""
+        self._asked["policy"] = policy
 
     def spawn(self, *arguments: str, pool: str = "prefork", slots: int = 2) -> Worker:
         """Start a worker and do not wait for it."""

@@ -49,6 +49,9 @@ class LazyGroup(click.Group):
         "promote": "celery_budget.cli.task:promote",
         "demote": "celery_budget.cli.task:demote",
         "cancel": "celery_budget.cli.task:cancel",
+        "pause": "celery_budget.cli.live:pause",
+        "resume": "celery_budget.cli.live:resume",
+        "policy": "celery_budget.cli.live:policy",
     },
 )
 def budget(**_preload_options: object) -> None:

@@ -1,7 +1,17 @@
-"""What an application asks about its tasks and does with them while they wait."""
+"""What an application asks about its tasks, does with them, and changes for all of them."""
 
 from celery_budget.client.accounts import AccountStatus
 from celery_budget.client.client import Cancelled, Client, Moved
+from celery_budget.client.operator import Changed, Operator
 from celery_budget.client.status import State, Status
 
-__all__ = ["AccountStatus", "Cancelled", "Client", "Moved", "State", "Status"]
+__all__ = [
+    "AccountStatus",
+    "Cancelled",
+    "Changed",
+    "Client",
+    "Moved",
+    "Operator",
+    "State",
+    "Status",
+]

@@ -75,6 +75,7 @@ def _status(task_id: str, worker: str, reply: Reply) -> Status:
         for_s=_number(reply, "for_s"),
         until=_number(reply, "until"),
         account=_text(reply, "account"),
+        pause=_text(reply, "pause"),
     )
 
 

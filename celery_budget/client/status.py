@@ -31,6 +31,7 @@ WHY: Mapping[str, str] = {
     Reason.RESERVE_KEPT: "the free slots are kept for other bands",
     Reason.BEHIND: "others go first",
     Reason.BUDGET: "a budget is used up",
+    Reason.PAUSED: "an operator has paused it",
     Reason.GATHER: "a slot has just become free, and messages that go first may arrive",
     "eta": "its time has not come",
     "rate_limit": "of its rate limit",
@@ -60,6 +61,7 @@ class Status:
         for_s: Seconds since it started (running) or was published (queued, held).
         until: Unix seconds of its ETA, if that is what it waits for.
         account: The account that is used up, if that is what it waits for.
+        pause: What is paused, if that is why it waits.
         outcome: Celery's result state, for `done` and `dead`.
         asked: Who answered: workers, queues, the result backend.
     """
@@ -76,6 +78,7 @@ class Status:
     for_s: float | None = None
     until: float | None = None
     account: str | None = None
+    pause: str | None = None
     outcome: str | None = None
     asked: tuple[str, ...] = ()
 
@@ -112,8 +115,8 @@ class Status:
     def _held(self) -> str:
         where = f"{self.worker} holds it" if self.worker else "It is held"
         why = f" because {WHY.get(self.reason, self.reason)}" if self.reason else ""
-        if self.account is not None:
-            why += f": {self.account}"
+        if self.account is not None or self.pause is not None:
+            why += f": {self.account or self.pause}"
         if self.until is not None:
             why += f" (due {datetime.fromtimestamp(self.until, UTC):%Y-%m-%d %H:%M:%S} UTC)"
         before = ""

@@ -20,6 +20,7 @@ from celery_budget.core.loss import Recollection, refill
 from celery_budget.core.needs import COUNTED, ONE, Needs, add_up, look_ahead, wants_of
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.budget import Action, BudgetRule, Window
+from celery_budget.policy.live import Pause
 from celery_budget.policy.model import OnLoss, Policy
 
 #: Without any knowledge an execution is expected to use this part of the limit: few enough start
@@ -85,6 +86,7 @@ class Accounts:
     ) -> None:
         self.profiles = Profiles()
         self.groups = Groups(policy, place, self._allowance)
+        self._place = place
         self.is_trusted = True
         self.is_urgent = False
         self.is_moving = False
@@ -109,7 +111,7 @@ class Accounts:
 
     def _allowance(self, name: str, budget: BudgetRule) -> Allowance:
         allowance = self._allowances.get(name)
-        if allowance is None:
+        if allowance is None or allowance.rule.version != self._version:
             window = budget.window
             rule = (
                 AccountRule(budget.limit)
@@ -119,8 +121,35 @@ class Accounts:
             reserves = tuple(
                 (self._ranks[band], int(share * rule.full)) for band, share in budget.reserve
             )
-            allowance = self._allowances[name] = Allowance(name, budget, rule, reserves)
+            if allowance is None:
+                allowance = self._allowances[name] = Allowance(name, budget, rule, reserves)
+            else:
+                allowance.amend(budget, rule, reserves)
         return allowance
+
+    def amend(self, policy: Policy, version: int, pauses: Sequence[Pause]) -> None:
+        """Go on under another policy; tickets get their groups anew from `groups`.
+
+        What was granted under the old one is used up or goes back, by account: accounts that the
+        new policy does not know are told to the ledger until nothing of them is left here.
+
+        Args:
+            policy: Of the same bands.
+            version: Of it.
+            pauses: That hold now.
+        """
+        self.clear()
+        self._version = version
+        self._ranks = {band.name: band.rank for band in policy.bands}
+        for allowance in self._allowances.values():
+            allowance.groups = 0
+            allowance.waiting.clear()
+            # Looked at once more by the ledger, whatever was heard under the old rule.
+            allowance.is_exhausted = False
+            self._active[allowance.name] = allowance
+        self._alone.update(self._allowances)
+        self.groups = Groups(policy, self._place, self._allowance, pauses)
+        self.is_urgent = True
 
     def costs(self, group: Group, ticket: Ticket) -> tuple[int, ...]:
         """Tell what to set aside for a ticket: declared, else learned, else a part of the limit.

@@ -36,12 +36,14 @@ class BandState:
         parts: How much of one of its messages a slot uses up within the look-ahead's horizon.
         rounding: Added to the parts of a message before they are cut to whole ones.
         most_ahead: Most messages of it to have at hand.
+        is_paused: Whether none of its tickets may start, so that no message is asked for.
     """
 
     __slots__ = (
         "_is_known",
         "expected",
         "is_asked",
+        "is_paused",
         "longest",
         "most_ahead",
         "name",
@@ -77,7 +79,17 @@ class BandState:
         self.parts = 0
         self.rounding = 0 if rule.preempts else SHARED_ROUNDING
         self.most_ahead = most_ahead(self.parts, slots)
+        self.is_paused = False
         self._is_known = False
+
+    def amend(self, rule: Band, slots: int, weight: Callable[[str], float] | None) -> None:
+        """Go on by another rule for the same band."""
+        if rule.min_share != self.rule.min_share:
+            # What it was owed by the old share is forgotten: at most a span's worth.
+            self.share = MinShare(rule.min_share, slots) if rule.min_share else None
+        self.rule = rule
+        self.rounding = 0 if rule.preempts else SHARED_ROUNDING
+        self.queue.weigh(weight)
 
     def learn(self, service_s: float, slots: int) -> None:
         """Follow the service time of a ticket that ended.

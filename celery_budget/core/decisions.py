@@ -21,6 +21,7 @@ class Reason(StrEnum):
     RESERVE_KEPT = "reserve_kept"  # the free slots are kept for other bands
     BEHIND = "behind"  # a slot is free, and others go first
     BUDGET = "budget"  # an account it draws on is used up, or was not asked yet
+    PAUSED = "paused"  # an operator has paused what it is one of
     GATHER = "gather"  # a slot has just become free, and messages that go first may arrive
     # Why a ticket will never start.
     EXPIRED = "expired"  # its hard expiry passed while it waited
@@ -76,12 +77,14 @@ class Wait:
         until: Unix seconds when that may change by itself; inf: until something ends.
         ahead: Tickets of its band that are held before it, by arrival.
         account: The one that is used up, if that is the reason.
+        pause: What is paused, if that is the reason.
     """
 
     reason: Reason
     until: float
     ahead: int
     account: str = ""
+    pause: str = ""
 
 
 Decision = Start | Expire | Refuse | Wait

@@ -7,7 +7,7 @@ formulas: docs/explanation/scheduling.md.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from math import inf
 from types import MappingProxyType
 from zlib import crc32
@@ -25,7 +25,7 @@ from celery_budget.core.patience import LEAST_EXPECTED_S, MOST_SAVED_S, Patience
 from celery_budget.core.service import ServiceTimes
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.budget import Action
-from celery_budget.policy.model import Band
+from celery_budget.policy.model import Band, Policy
 
 #: How long one tie-break order lasts, seconds. Rotating it keeps a name that happens to sort
 #: first from always winning.
@@ -100,6 +100,28 @@ class Dispatcher:
         """Take note that the pool grew or shrank; more may run than there are slots now."""
         self.slots = slots
         self._order.resize(slots)
+
+    def amend(
+        self,
+        policy: Policy,
+        paused: Container[str],
+        now: float,
+    ) -> None:
+        """Go on under another policy of the same bands, and under other pauses.
+
+        What runs is not touched. What is held waits with its age, for what its accounts have
+        under the new policy; they were given that policy before.
+
+        Args:
+            policy: Other rules for the same bands.
+            paused: Names of bands that are paused as a whole.
+            now: Unix seconds.
+        """
+        self._order.amend(policy.bands, policy.tenant_weight if policy.tenants else None)
+        for state in self._order.bands:
+            state.is_paused = state.name in paused
+        for entry in self._holding.all():
+            self._transfer(entry, self._by_name[entry[5].band], now)
 
     @property
     def capped(self) -> bool:
@@ -228,6 +250,9 @@ class Dispatcher:
         """
         accounts = self.accounts
         assert accounts is not None
+        if group.pause is not None:
+            state.queue.block(group)
+            return None
         costs = accounts.costs(group, ticket)
         action, allowance, is_degraded = verdict = accounts.judge(group, costs)
         if action is None or allowance is None:
@@ -396,7 +421,7 @@ class Dispatcher:
     def demand(self, band: str) -> Demand:
         """Tell what to have of a band: as much as could start now, and the look-ahead."""
         state = self._by_name[band]
-        if state.queue.blocked >= BLOCKED_PER_SLOT * self.slots:
+        if state.is_paused or state.queue.blocked >= BLOCKED_PER_SLOT * self.slots:
             return 0, 0, state.queue.length
         free = self.slots - len(self._running)
         usable = free - self._order.kept + state.unfilled
@@ -432,10 +457,8 @@ class Dispatcher:
             other[4] < arrival and other[5].band == ticket.band for other in self._holding.all()
         )
         group = ticket.group
-        if group is not None and group.is_blocked and group.waits_for is not None:
-            lacking = group.waits_for
-            until = lacking.free_at / 1e6 if lacking.free_at else inf
-            return Wait(Reason.BUDGET, until, ahead, lacking.name)
+        if group is not None and group.is_blocked and (group.pause or group.waits_for):
+            return _blocked(group, ahead)
         free = self.slots - len(self._running)
         if free <= 0:
             return Wait(Reason.NO_SLOT, ticket.expires, ahead)
@@ -445,3 +468,14 @@ class Dispatcher:
         if until > now:
             return Wait(Reason.GATHER, until, ahead)
         return Wait(Reason.BEHIND, ticket.expires, ahead)
+
+
+def _blocked(group: Group, ahead: int) -> Wait:
+    """Say why the tickets of a group wait that is kept from competing."""
+    if group.pause is not None:
+        until = inf if group.pause.until is None else group.pause.until
+        return Wait(Reason.PAUSED, until, ahead, pause=group.pause.target)
+    lacking = group.waits_for
+    assert lacking is not None
+    until = lacking.free_at / 1e6 if lacking.free_at else inf
+    return Wait(Reason.BUDGET, until, ahead, lacking.name)

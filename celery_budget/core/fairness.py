@@ -131,6 +131,10 @@ class FairQueue:
         self.blocked = 0
         self.allowance = SMALL_BATCH * UNKNOWN_S
 
+    def weigh(self, weight: Callable[[str], float] | None) -> None:
+        """Give tenants that come from now on other weights."""
+        self._weight = weight
+
     @property
     def tenants(self) -> int:
         """How many tenants are remembered."""

@@ -1,4 +1,4 @@
-"""Which accounts a ticket draws on: the policy's budgets by scope and name.
+"""Which accounts a ticket draws on, and which pause holds it: by scope and name.
 
 Used by `accounts.py` alone, which owns the allowances.
 """
@@ -6,11 +6,13 @@ Used by `accounts.py` alone, which owns the allowances.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from math import inf
 
 from celery_budget.core.admission import Allowance, Group
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.budget import BudgetRule, Scope
+from celery_budget.policy.live import Pause
 from celery_budget.policy.model import Policy
 
 #: A group without a ticket is forgotten after so many seconds, and made again when it is needed.
@@ -32,19 +34,24 @@ class Groups:
         policy: Says which budgets there are.
         place: Names of region, node and worker.
         find: Gives the allowance of an account's name.
+        pauses: Whose tickets do not start.
     """
 
-    def __init__(self, policy: Policy, place: Place, find: Find) -> None:
+    def __init__(
+        self, policy: Policy, place: Place, find: Find, pauses: Sequence[Pause] = ()
+    ) -> None:
         self._policy = policy
         self._place = place
         self._find = find
+        self._pauses = tuple(pauses)
         self._bands = {band.name: band for band in policy.bands}
         self._headers = tuple(sorted({rule.header for rule in policy.budgets if rule.header}))
         scopes = {rule.scope for rule in policy.budgets}
         self._scopes = scopes
-        self._by_task = Scope.TASK in scopes
-        self._by_tenant = Scope.TENANT in scopes
-        self._by_queue = Scope.QUEUE in scopes
+        told_apart = scopes | {pause.scope for pause in pauses}
+        self._by_task = Scope.TASK in told_apart
+        self._by_tenant = Scope.TENANT in told_apart
+        self._by_queue = Scope.QUEUE in told_apart
         self._known: OrderedDict[tuple[object, ...], Group | None] = OrderedDict()
 
     @property
@@ -56,7 +63,7 @@ class Groups:
         return len(self._known)
 
     def of(self, ticket: Ticket, now: float) -> Group | None:
-        """Find what a ticket draws on; None when no budget is its.
+        """Find what a ticket draws on; None when no budget is its, and it is not paused.
 
         Args:
             ticket: Its band, task, tenant, queue, header values and what it is excused from
@@ -102,13 +109,26 @@ class Groups:
                     self._find(account_name(scope, header, name, budget), budget)
                     for budget in self._policy.budgets_for(scope, name, header)
                 )
-        if not allowances:
+        pause = self._pause(ticket)
+        if not allowances and pause is None:
             return None
         allowances.sort(key=lambda allowance: allowance.name)
         for allowance in allowances:
             allowance.groups += 1
         band = self._bands[ticket.band]
-        return Group(band.rank, tuple(allowances), band.on_ledger_loss, ticket.excused)
+        return Group(band.rank, tuple(allowances), band.on_ledger_loss, ticket.excused, pause)
+
+    def _pause(self, ticket: Ticket) -> Pause | None:
+        """Find the pause that keeps a ticket from starting: the one that lasts longest."""
+        names = {
+            Scope.FLEET: "",
+            Scope.BAND: ticket.band,
+            Scope.QUEUE: ticket.queue,
+            Scope.TASK: ticket.task,
+            Scope.TENANT: ticket.tenant,
+        }
+        found = [pause for pause in self._pauses if pause.is_match(names[pause.scope])]
+        return max(found, key=lambda each: inf if each.until is None else each.until, default=None)
 
     def sweep(self, now: float) -> list[Allowance]:
         """Forget groups that have had no ticket for a while; give allowances without a group."""

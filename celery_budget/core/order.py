@@ -47,9 +47,7 @@ class Order:
         weight: Callable[[str], float] | None = None,
     ) -> None:
         self.bands = [BandState(band, slots, weight) for band in bands]
-        self._urgent = [state for state in self.bands if state.rule.preempts]
-        self._shared = [state for state in self.bands if not state.rule.preempts]
-        self._owed = [(state, state.share) for state in self.bands if state.share is not None]
+        self._divide()
         self.reckoned = -inf
         self._slack = 0.0
         self._virtual = 0.0
@@ -57,6 +55,20 @@ class Order:
         self.kept = 0
         self.capped = False
         self.resize(slots)
+
+    def _divide(self) -> None:
+        self._urgent = [state for state in self.bands if state.rule.preempts]
+        self._shared = [state for state in self.bands if not state.rule.preempts]
+        self._owed = [(state, state.share) for state in self.bands if state.share is not None]
+
+    def amend(self, bands: Sequence[Band], weight: Callable[[str], float] | None) -> None:
+        """Go on by other rules for the same bands, by rank; what was served counts on."""
+        rules = {band.name: band for band in bands}
+        for state in self.bands:
+            state.amend(rules[state.name], self._slots, weight)
+        self.bands.sort(key=lambda state: state.rule.rank)
+        self._divide()
+        self.resize(self._slots)
 
     def resize(self, slots: int) -> None:
         """Cut reserves to what there is, the least urgent band's first."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from hashlib import sha256
 
 from celery_budget.policy.budget import (
     NO_CEILING,
@@ -193,6 +194,24 @@ class Policy:
             (Scope.QUEUE, queue),
         )
         return tightest(self.ceilings, names)
+
+    @property
+    def fingerprint(self) -> str:
+        """A short text that differs where anything that was declared differs.
+
+        Holds for one release of celery-budget: another one may know more of a policy.
+        """
+        declared = (
+            self.bands,
+            self.default_band,
+            self.tasks,
+            sorted(self.caller_options),
+            self.seed,
+            self.budgets,
+            self.ceilings,
+            self.tenants,
+        )
+        return sha256(repr(declared).encode()).hexdigest()[:16]
 
     def tenant_weight(self, name: str) -> float:
         """Find a tenant's share against the other tenants of its band; 1.0 if none is declared."""

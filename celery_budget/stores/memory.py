@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import nlargest
 from threading import Lock
 
 from celery_budget.core import accounting, granting
 from celery_budget.core.accounting import Account
 from celery_budget.core.exchange import Answer, Granted, Line, Report
+from celery_budget.policy.live import Live
 
 #: What may be forgotten is kept for this long, for a clock that is set back by less.
 SET_BACK_US = 600_000_000
@@ -60,6 +61,7 @@ class MemoryLedger:
         """Lose everything, as a server does that keeps nothing on disk."""
         self._epoch = ""
         self._was_lost = False
+        self._live = Live()
         #: The number of each worker's last report and when it came, in the order of these times.
         self._numbers: OrderedDict[str, tuple[int, int]] = OrderedDict()
         #: When each worker reported, within a lease.
@@ -75,7 +77,7 @@ class MemoryLedger:
             self._epoch = self._epoch or str(now)
             last, _ = self._numbers.get(report.worker, (0, 0))
             if report.number < last:
-                return Answer(self._epoch, now, until, 0, ())
+                return Answer(self._epoch, now, until, self._live.version, ())
             self._numbers[report.worker] = report.number, now
             self._numbers.move_to_end(report.worker)
             # Others that knew the ledger before have yet to tell what they hold. What they hold
@@ -94,7 +96,8 @@ class MemoryLedger:
             for worker, seen in list(self._alive.items()):
                 if seen <= now - self._lease_us:
                     del self._alive[worker]
-            return Answer(self._epoch, now, until, 0, lines, len(self._alive))
+            version = self._live.version
+            return Answer(self._epoch, now, until, version, lines, len(self._alive))
 
     def _settle(self, line: Line, common: _Exchange) -> Granted:
         report, now = common.report, common.now
@@ -156,3 +159,18 @@ class MemoryLedger:
                     account = found[name] = deepcopy(kept.account)
                     accounting.advance(account, account.rule, now)
             return found
+
+    def live(self) -> Live:
+        """Read what operators have changed; see `Ledger.live`."""
+        with self._lock:
+            return self._live
+
+    def change(self, live: Live, instead_of: int) -> Live | None:
+        """Put another change in the place of one; see `Ledger.change`."""
+        with self._lock:
+            current = self._live.version
+            if current != instead_of:
+                return None
+            version = live.version or max(self._clock(), current + 1)
+            self._live = replace(live, version=version)
+            return self._live

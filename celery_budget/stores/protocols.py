@@ -7,6 +7,7 @@ from typing import Protocol
 
 from celery_budget.core.accounting import Account
 from celery_budget.core.exchange import Answer, Report
+from celery_budget.policy.live import Live
 
 
 class Ledger(Protocol):
@@ -34,6 +35,30 @@ class Ledger(Protocol):
         Args:
             names: Which; None: those that will be remembered longest.
             most: No more than so many.
+
+        Raises:
+            LedgerUnavailable: it cannot be reached, or did not answer in time.
+        """
+        ...
+
+    def live(self) -> Live:
+        """Read what operators have changed; its version is also in every answer.
+
+        Raises:
+            LedgerUnavailable: it cannot be reached, or did not answer in time.
+        """
+        ...
+
+    def change(self, live: Live, instead_of: int) -> Live | None:
+        """Put another change in the place of one.
+
+        Args:
+            live: Of version 0 it is new, and gets a version: the ledger's clock, and always more
+                than the one before. Of another version it is one that this ledger has lost.
+            instead_of: Version of the one that it was made from.
+
+        Returns:
+            As it holds now; None when somebody else has changed something meanwhile.
 
         Raises:
             LedgerUnavailable: it cannot be reached, or did not answer in time.

@@ -13,6 +13,7 @@ from time import monotonic, time, time_ns
 from typing import TYPE_CHECKING, Any
 
 from celery.bootsteps import RUN, StartStopStep
+from celery.exceptions import ImproperlyConfigured
 from celery.utils.log import get_logger
 from celery.worker.consumer.tasks import Tasks
 from celery.worker.loops import synloop
@@ -25,11 +26,13 @@ from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.policy.budget import Scope
 from celery_budget.worker import seams
 from celery_budget.worker.calendar import calendar_window
+from celery_budget.worker.changes import Changes
 from celery_budget.worker.channels import Channels, windows
 from celery_budget.worker.control import steps
 from celery_budget.worker.demand import GrowingDemand, LimitedDemand
 from celery_budget.worker.intake import Intake
 from celery_budget.worker.leases import LEASE_S, Leases
+from celery_budget.worker.live import LivePolicy
 from celery_budget.worker.metering import Metering
 from celery_budget.worker.moves import Moves
 from celery_budget.worker.pump import Pump, give_back
@@ -43,6 +46,7 @@ if TYPE_CHECKING:
     from celery_budget.core.admission import Group
     from celery_budget.policy.model import Policy
     from celery_budget.worker.ceilings import Ceilings
+    from celery_budget.worker.changes import Change
     from celery_budget.worker.demand import Ask
 
 logger = get_logger(__name__)
@@ -142,7 +146,6 @@ class BandStep(StartStopStep):
         self.enabled = not policy.is_empty
         if not self.enabled:
             return
-        self.policy = policy
         self._pipe: WakePipe | None = None
         self._told_fallback = False
         self._ticks: Any = None
@@ -151,7 +154,7 @@ class BandStep(StartStopStep):
         seams.on_mingle(c, lambda moves: self.moves.merge((str(i), int(n)) for i, n in moves))
         pool = c.pool
         services: Services = c.app.amqp.services()
-        self._accounts, self._leases = self._budgets(c, services)
+        accounts, self._leases = self._budgets(c, policy, services)
         metering = None
         self._ceilings: Ceilings | None = None
         kind = seams.pool_kind(pool)
@@ -160,16 +163,16 @@ class BandStep(StartStopStep):
             # Before the pool starts: its children share the board with this process.
             metering = Metering(pool, kind, policy.resources, services.connect, can_stop=can_stop)
             if can_stop:
-                self._ceilings = self._watch(pool, metering)
+                self._ceilings = self._watch(policy, pool, metering)
         # The pool has not started: how many slots it has is asked again at each decision.
         dispatcher = Dispatcher(
             policy.bands,
             max(1, pool.limit),
             seed=policy.seed,
-            accounts=self._accounts,
+            accounts=accounts if policy.budgets else None,
             weight=policy.tenant_weight if policy.tenants else None,
         )
-        headers = self._accounts.groups.headers if self._accounts else ()
+        headers = accounts.groups.headers if accounts else ()
         self.pump = Pump(
             dispatcher=dispatcher,
             intake=Intake(policy, headers=headers),
@@ -180,14 +183,40 @@ class BandStep(StartStopStep):
             metering=metering,
             ceilings=self._ceilings,
         )
+        self.live = LivePolicy(policy, self.pump, accounts, self._ceilings, c.timer.call_after)
         metered = None if metering is None else metering.metered
         c.pool = self.pump.pool = SlotPool(pool, self.pump.ended, metered)
         c.on_task_request = self.pump.offer
         steps[c] = self
 
-    def _budgets(self, c: Consumer, services: Services) -> tuple[Accounts | None, Leases | None]:
-        """Make the books of this worker and what carries them to the ledger, if budgets are."""
-        if not self.policy.budgets:
+    @property
+    def policy(self) -> Policy:
+        """The policy that holds now."""
+        return self.live.policy
+
+    @property
+    def has_ledger(self) -> bool:
+        """Whether operators can change anything while this worker runs."""
+        return self._leases is not None
+
+    def refresh(self) -> None:
+        """Look for what operators have changed."""
+        if self._leases is not None:
+            self._leases.refresh()
+            self.pump.tick()
+
+    def _budgets(
+        self, c: Consumer, policy: Policy, services: Services
+    ) -> tuple[Accounts | None, Leases | None]:
+        """Make the books of this worker and what carries them to the ledger.
+
+        Without budgets the ledger still tells what operators change, if there is one.
+        """
+        try:
+            ledger = services.ledger(int(LEASE_S * 1e6))
+        except ImproperlyConfigured:
+            if policy.budgets:
+                raise
             return None, None
         # Two processes of one name follow each other: what the first held is not the second's.
         worker = f"{c.hostname}:{os.getpid()}:{time_ns()}"
@@ -197,22 +226,27 @@ class BandStep(StartStopStep):
             Scope.REGION: services.region,
         }
         accounts = Accounts(
-            self.policy, place, calendar_window, lease_s=LEASE_S, version=services.version
+            policy, place, calendar_window, lease_s=LEASE_S, version=services.version
         )
         leases = Leases(
-            services.ledger(int(LEASE_S * 1e6)),
+            ledger,
             accounts,
             worker,
             lambda: self.pump.dispatcher.slots,
             self._resume,
+            Changes(policy, services.version),
+            self._change,
         )
         return accounts, leases
 
-    def _watch(self, pool: BasePool, metering: Metering) -> Ceilings:
+    def _change(self, change: Change) -> None:
+        self.live.changed(change)
+
+    def _watch(self, policy: Policy, pool: BasePool, metering: Metering) -> Ceilings:
         # Loads psutil, which workers without ceilings have no use for.
         from celery_budget.worker.ceilings import Ceilings  # noqa: PLC0415
 
-        return Ceilings(self.policy, pool, metering)
+        return Ceilings(policy, pool, metering)
 
     def _resume(self, groups: list[Group]) -> None:
         self.pump.resumed(groups)

@@ -100,10 +100,10 @@ class Ceilings:
     """
 
     def __init__(self, policy: Policy, pool: BasePool, metering: Metering) -> None:
-        self._policy = policy
         self._pool = pool
         self._metering = metering
         self._known: OrderedDict[tuple[str, str, str, str], Ceiling] = OrderedDict()
+        self.amend(policy)
         self._watched: dict[Held, Watched] = {}
         self._found: deque[Found] = deque()
         self._wake: Callable[[], None] | None = None
@@ -111,6 +111,11 @@ class Ceilings:
         self._is_closed = Event()
         self._thread: Thread | None = None
         self._draining: AbstractContextManager[object] | None = None
+
+    def amend(self, policy: Policy) -> None:
+        """Go by another policy's ceilings; what runs keeps the one it started with."""
+        self._policy = policy
+        self._known.clear()
         memory = [rule.memory for rule in policy.ceilings if rule.memory is not None]
         self._least_memory = min(memory, default=0)
 

@@ -15,8 +15,8 @@ from celery.worker.control import control_command, inspect_command
 from celery.worker.control import hello as celery_hello
 from msgspec.structs import replace
 
-from celery_budget.core.admission import lacking
-from celery_budget.core.decisions import Reason
+from celery_budget.core.admission import lacking, paused
+from celery_budget.core.decisions import Reason, Wait
 from celery_budget.errors import HeaderError
 from celery_budget.headers import HEADER, Stamp, read, write
 from celery_budget.worker import seams
@@ -147,6 +147,34 @@ def budget_cancel(state: Any, task_id: str, **_: object) -> Reply:
     return {"ok": {"cancelled": cancelled, **budget_status(state, task_id)}}
 
 
+@control_command(default_timeout=1.0, visible=False)
+def budget_refresh(state: Any) -> Reply:
+    """Look at once for what operators have changed."""
+    step = _step(state)
+    if step is None:
+        return {"error": _off()}
+    step.refresh()
+    return {"ok": True}
+
+
+@inspect_command(default_timeout=1.0)
+def budget_live(state: Any, **_: object) -> Reply:
+    """What operators have changed, as this worker follows it."""
+    step = _step(state)
+    if step is None:
+        return {"version": 0, "problem": _off()}
+    change = step.live.change
+    problem = change.problem
+    if not step.has_ledger:
+        problem = "it has no ledger: set budget_ledger_url to the URL of a Redis server"
+    return {
+        "version": change.live.version,
+        "policy": bool(change.live.policy) and not change.problem,
+        "pauses": [pause.target for pause in change.live.pauses],
+        "problem": problem,
+    }
+
+
 @inspect_command(name="hello", visible=False)
 def hello(state: Any, from_node: str, **given: Any) -> Reply | None:
     """Answer a worker that starts as Celery does, and tell it which moves this one knows of."""
@@ -174,8 +202,14 @@ def _held(step: BandStep, held: Any, now: float) -> Reply:
         "reason": None if wait is None else wait.reason.value,
         "ahead": None if wait is None else wait.ahead,
         "account": None if wait is None else wait.account or None,
-        "until": wait.until if wait is not None and wait.account and wait.until < inf else None,
+        "pause": None if wait is None else wait.pause or None,
+        "until": None if wait is None else _until(wait),
     }
+
+
+def _until(wait: Wait) -> float | None:
+    """Tell until when a ticket is kept from starting, where somebody knows."""
+    return wait.until if (wait.account or wait.pause) and wait.until < inf else None
 
 
 def _listed(step: BandStep, now: float) -> list[Reply]:
@@ -188,12 +222,19 @@ def _listed(step: BandStep, now: float) -> list[Reply]:
     reasons: dict[str, str | None] = {}
     listed = []
     for held in dispatcher.listed(MOST_LISTED):
-        account = lacking(held)
-        if account is None and held.band not in reasons:
-            wait = dispatcher.explain(held.id, now)
-            reasons[held.band] = None if wait is None else wait.reason.value
-        reason = reasons[held.band] if account is None else Reason.BUDGET.value
-        listed.append({**_waiting(held, now), "reason": reason, "account": account})
+        account, pause = lacking(held), paused(held)
+        reason: str | None
+        if pause is not None:
+            reason = Reason.PAUSED.value
+        elif account is not None:
+            reason = Reason.BUDGET.value
+        else:
+            if held.band not in reasons:
+                wait = dispatcher.explain(held.id, now)
+                reasons[held.band] = None if wait is None else wait.reason.value
+            reason = reasons[held.band]
+        named = {"reason": reason, "account": account, "pause": pause}
+        listed.append({**_waiting(held, now), **named})
     return listed
 
 

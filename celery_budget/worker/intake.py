@@ -74,11 +74,19 @@ class Intake:
         *,
         headers: tuple[str, ...] = (),
     ) -> None:
-        self._policy = policy
+        self.amend(policy, headers)
         self._clock = clock
-        self._headers = headers
-        self._reads_more = bool(policy.budgets or policy.ceilings)
         self._mistakes: OrderedDict[tuple[str, str], None] = OrderedDict()
+
+    def amend(self, policy: Policy, headers: tuple[str, ...]) -> None:
+        """Settle Terms by another policy from now on, and read other headers."""
+        self._policy = policy
+        self._headers = headers
+
+    def read_again(self, held: Held) -> None:
+        """Read what the policy of today asks for of one that came before."""
+        found = held.request.request_dict
+        held.values = tuple(str(found.get(name) or "")[:MAX_TEXT] for name in self._headers)
 
     def ticket(self, request: Request, source: BandChannel | None, queue: str | None) -> Held:
         """Make the ticket of one request.
@@ -106,21 +114,15 @@ class Intake:
         held.is_kept = False
         held.run = 0
         held.stamped = band
-        if self._reads_more:
-            self._read_more(held, stamp, queue)
+        held.cost = tuple(sorted(stamp.cost.items())) if stamp.cost else ()
+        held.queue = queue or ""
+        if self._headers:
+            self.read_again(held)
         if request.expires is not None:
             held.expires = request.expires.timestamp()
         if request.eta is not None:
             held.published = max(stamp.at, request.eta.timestamp())
         return held
-
-    def _read_more(self, held: Held, stamp: Stamp, queue: str | None) -> None:
-        """Read what only budgets and ceilings ask for."""
-        held.cost = tuple(sorted(stamp.cost.items()))
-        held.queue = queue or ""
-        if self._headers:
-            found = held.request.request_dict
-            held.values = tuple(str(found.get(name) or "")[:MAX_TEXT] for name in self._headers)
 
     def _stamp(self, request: Request, queue: str | None) -> Stamp:
         """Read the sender's stamp; where it is missing or bad, settle Terms and stamp here."""

@@ -21,11 +21,13 @@ from celery.utils.log import get_logger
 
 from celery_budget.core.exchange import Answer, Report
 from celery_budget.errors import LedgerUnavailable
+from celery_budget.policy.live import Live
 
 if TYPE_CHECKING:
     from celery_budget.core.accounts import Accounts
     from celery_budget.core.admission import Group
     from celery_budget.stores.protocols import Ledger
+    from celery_budget.worker.changes import Change, Changes
 
 logger = get_logger(__name__)
 
@@ -62,6 +64,10 @@ RETRY_S, MOST_RETRY_S = 0.1, 1.0
 _MICROS = 1_000_000
 
 
+#: What comes out of the thread: an answer, or why there is none, or nothing but a change.
+_Result = Answer | LedgerUnavailable | None
+
+
 @dataclass(frozen=True, slots=True)
 class _Sent:
     report: Report
@@ -77,6 +83,8 @@ class Leases:
         worker: A name that no other process has, nor had.
         slots: Tells how many there are.
         resumed: Called in the loop with groups that may go on.
+        changes: Reads what operators have changed.
+        changed: Called in the loop with what was read.
     """
 
     def __init__(
@@ -86,7 +94,14 @@ class Leases:
         worker: str,
         slots: Callable[[], int],
         resumed: Callable[[list[Group]], None],
+        changes: Changes,
+        changed: Callable[[Change], None],
     ) -> None:
+        self._changes = changes
+        self._changed = changed
+        self._live = Live()
+        self._is_refreshed = False
+        self._unread, self._looked = -1, 0
         self._ledger = ledger
         self._accounts = accounts
         self._worker = worker
@@ -96,7 +111,7 @@ class Leases:
         self._number = 0
         self._epoch = ""
         self._tasks: SimpleQueue[_Sent | None] = SimpleQueue()
-        self._done: deque[tuple[_Sent, Answer | LedgerUnavailable]] = deque()
+        self._done: deque[tuple[_Sent | None, _Result, Change | None]] = deque()
         self._thread: Thread | None = None
         self._draining: AbstractContextManager[object] | None = None
         self._is_under_way = False
@@ -118,6 +133,8 @@ class Leases:
         self._draining = None
         if self._thread is None:
             self._trusted_until = monotonic() + LEASE_S
+            # The thread begins by looking for changes: they hold from the first report on.
+            self._is_under_way = True
             self._thread = Thread(target=self._carry, name="celery-budget leases", daemon=True)
             self._thread.start()
 
@@ -129,7 +146,12 @@ class Leases:
     @property
     def is_waiting(self) -> bool:
         """Whether `poll` has something to do before the time it told."""
-        return bool(self._done) or (self._accounts.is_urgent and not self._is_under_way)
+        is_urgent = self._accounts.is_urgent or self._is_refreshed
+        return bool(self._done) or (is_urgent and not self._is_under_way)
+
+    def refresh(self) -> None:
+        """Ask the ledger at once, because somebody says that operators have changed something."""
+        self._is_refreshed = True
 
     def drain(self, lock: AbstractContextManager[object]) -> None:
         """Go on without the loop, which waits for running tasks to end.
@@ -162,6 +184,7 @@ class Leases:
 
     def _carry(self) -> None:
         """Wait for the ledger, in a thread of its own."""
+        self._tell(None, None, self._look(0))
         while True:
             try:
                 sent = self._tasks.get(timeout=RENEWED_S)
@@ -173,24 +196,62 @@ class Leases:
                 continue
             if sent is None:
                 return
-            result: Answer | LedgerUnavailable
+            result: _Result
+            change = None
             try:
                 result = self._ledger.exchange(sent.report)
             except LedgerUnavailable as error:
                 result = error
-            self._done.append((sent, result))
-            if self._wake is not None:
-                self._wake()
+            else:
+                version = result.version
+                if version != self._live.version and (version, self._looked) != (
+                    self._unread,
+                    int(monotonic()),
+                ):
+                    change = self._look(version)
+            self._tell(sent, result, change)
+
+    def _tell(self, sent: _Sent | None, result: _Result, change: Change | None) -> None:
+        """Hand something to the loop."""
+        self._done.append((sent, result, change))
+        if self._wake is not None:
+            self._wake()
+
+    def _look(self, version: int) -> Change | None:
+        """Look for what operators have changed; in the thread.
+
+        A ledger that knows less than this worker has lost it, and is told.
+
+        Args:
+            version: Of what the ledger has.
+        """
+        try:
+            if version < self._live.version:
+                self._ledger.change(self._live, version)
+                return None
+            live = self._ledger.live()
+        except LedgerUnavailable as error:
+            if version != self._unread:
+                logger.warning("What operators have changed could not be read: %s.", error)
+            # Once a second is often enough to ask again.
+            self._unread, self._looked = version, int(monotonic())
+            return None
+        if live.version <= self._live.version:
+            return None
+        self._live = live
+        return self._changes.read(live)
 
     def poll(self) -> float:
         """Take in answers and send what is due; tell in how many seconds to ask again."""
         while self._done:
-            sent, result = self._done.popleft()
+            sent, result, change = self._done.popleft()
             self._is_under_way = False
-            if isinstance(result, Answer):
+            if sent is not None and isinstance(result, Answer):
                 self._heard(sent, result)
-            else:
+            elif sent is not None and isinstance(result, LedgerUnavailable):
                 self._missed(sent, result)
+            if change is not None:
+                self._changed(change)
         now = monotonic()
         if self._accounts.is_trusted and now >= self._trusted_until:
             # Before the ledger gives to others what this worker holds.
@@ -210,7 +271,7 @@ class Leases:
         if self._failed is not None:
             return self._retry_s
         accounts = self._accounts
-        if accounts.is_urgent:
+        if accounts.is_urgent or self._is_refreshed:
             return LEAST_S
         if accounts.is_moving:
             return TICK_S
@@ -227,6 +288,7 @@ class Leases:
         else:
             sent = _Sent(sent.report, now)
         self._failed = None
+        self._is_refreshed = False
         self._is_under_way = True
         self._last = now
         self._tasks.put(sent)

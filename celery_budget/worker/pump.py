@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from celery_budget.core.admission import Group
     from celery_budget.core.dispatcher import Dispatcher
+    from celery_budget.policy.model import Policy
     from celery_budget.worker.ceilings import Ceilings
     from celery_budget.worker.channels import Channels
     from celery_budget.worker.intake import Held
@@ -228,6 +229,20 @@ class Pump:
         if groups:
             self.dispatcher.wake(groups)
             self._is_resumed = True
+
+    def amend(self, policy: Policy, headers: tuple[str, ...], paused: list[str]) -> None:
+        """Go on under another policy; the accounts follow it already.
+
+        Args:
+            policy: Of the same bands.
+            headers: Names of the message headers that have budgets in it.
+            paused: Bands of which nothing may start.
+        """
+        self._intake.amend(policy, headers)
+        for ticket in self.dispatcher.listed(self.dispatcher.held_total):
+            self._intake.read_again(cast("Held", ticket))
+        self.dispatcher.amend(policy, paused, time())
+        self._is_resumed = True
 
     def _ask_again(self, until: float) -> None:
         """Pump again at a time, if nothing happens before; one timer at a time."""

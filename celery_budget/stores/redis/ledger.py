@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from msgspec import msgpack
+from msgspec import MsgspecError, json, msgpack
 
 from celery_budget.core import accounting
 from celery_budget.core.accounting import Account, AccountRule, Holder, Want
 from celery_budget.core.exchange import Answer, Granted, Line, Report
+from celery_budget.errors import LedgerUnavailable
+from celery_budget.policy.live import Live
 from celery_budget.stores.redis.connect import translated
 from celery_budget.stores.redis.scripts import Script
 
@@ -45,6 +48,7 @@ class RedisLedger:
         self._lease_us = lease_us
         self._clock = clock
         self._exchange = Script("exchange")
+        self._change = Script("change")
 
     def _key(self, kind: str, name: str = "") -> str:
         return f"{self._prefix}{kind}:{name}" if name else f"{self._prefix}{kind}"
@@ -88,6 +92,29 @@ class RedisLedger:
             accounts[name] = account
             accounting.advance(account, account.rule, now)
         return accounts
+
+    def live(self) -> Live:
+        """Read what operators have changed; see `Ledger.live`."""
+        with translated("live"):
+            value: Any = self._client.get(self._key("live"))
+        if value is None:
+            return Live()
+        version, _, body = _text(value).partition(" ")
+        try:
+            return replace(json.decode(body, type=Live), version=int(version))
+        except (MsgspecError, ValueError) as error:
+            # Of a newer celery-budget, which this one shares the ledger with for a while.
+            raise LedgerUnavailable("live", f"it cannot be read: {error}") from error
+
+    def change(self, live: Live, instead_of: int) -> Live | None:
+        """Put another change in the place of one; see `Ledger.change`."""
+        now = "" if self._clock is None else self._clock()
+        arguments = [json.encode(live), str(instead_of), str(live.version or ""), now]
+        with translated("change"):
+            version: Any = self._change(
+                self._client, [self._key("ledger"), self._key("live")], arguments
+            )
+        return replace(live, version=int(version)) if version else None
 
     def _now(self) -> int:
         if self._clock is not None:

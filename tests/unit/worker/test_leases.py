@@ -18,6 +18,7 @@ from celery_budget.errors import LedgerUnavailable
 from celery_budget.policy.load import load
 from celery_budget.stores.memory import MemoryLedger
 from celery_budget.worker import leases as module
+from celery_budget.worker.changes import Change, Changes
 from celery_budget.worker.leases import IDLE_S, LEASE_S, MARGIN_S, TICK_S, Leases
 from tests.unit.core.worker import NOW, ticket
 
@@ -51,15 +52,25 @@ class Desk:
             policy, {}, lambda _window, _now: CalendarWindow(0, 0, 0), lease_s=LEASE_S
         )
         self.dispatcher = Dispatcher(policy.bands, 2, accounts=self.accounts)
-        self.leases = Leases(self.ledger, self.accounts, "worker", lambda: 2, self._resumed)
+        self.changes: list[Change] = []
+        self.leases = Leases(
+            self.ledger,
+            self.accounts,
+            "worker",
+            lambda: 2,
+            self._resumed,
+            Changes(policy, 0),
+            self.changes.append,
+        )
         self._answered = Event()
 
     def _resumed(self, groups: list[Group]) -> None:
         self.dispatcher.wake(groups)
 
     def open(self) -> None:
-        """Begin."""
+        """Begin, and let the first look for changes pass."""
         self.leases.open(self._answered.set)
+        assert self._answered.wait(10)
 
     def hold(self) -> Ticket:
         """Take a ticket that costs a dollar."""
