@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 from celery_budget.core.accounting import MOST, AccountRule, Known, Want
 
-#: Bounds the time for which one exchange keeps the ledger busy. On Redis an account costs 20 us,
-#: and 3 us more for each other worker that holds some of it (two shared cores, 2026-11).
-MOST_LINES = 256
+#: Bounds the time for which one exchange keeps the ledger busy. On Redis an account costs 30 us,
+#: and 3 us more for each other worker that holds some of it: some 4 ms in all, of the 5 that others
+#: may have to wait (tests/benchmarks/tenants.py, two shared cores, 2026-11; 256 took 7.5 ms).
+MOST_LINES = 128
 
 
 class Line(NamedTuple):
