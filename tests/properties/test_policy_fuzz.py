@@ -278,7 +278,8 @@ def test_what_is_nearly_a_policy_is_loaded_or_refused(source: dict[str, object])
     load_or_refuse(source)
 
 
-@settings(max_examples=400)  # parts that are wrong only together meet in one of a hundred
+# Parts that are wrong only together meet in one of a hundred.
+@settings(max_examples=max(400, settings.default.max_examples))
 @given(SOUND_TABLE)
 def test_what_is_nearly_a_budget_is_loaded_or_refused(table: dict[str, object]) -> None:
     """Among many mistakes one that is let through would not be seen."""

@@ -11,7 +11,7 @@ import pytest
 from celery_budget.core.accounts import ONE, Accounts, CalendarWindow
 from celery_budget.core.decisions import Decision, Refuse, Start, Wait
 from celery_budget.core.dispatcher import Dispatcher
-from celery_budget.core.exchange import Line, Report
+from celery_budget.core.exchange import MOST_LINES, Line, Report
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.budget import Window
 from celery_budget.policy.load import load
@@ -280,7 +280,7 @@ def test_a_report_stays_within_its_bound() -> None:
         books.hold(tenant=f"tenant-{number}", usd=ONE)
     while books.decide() is not None:
         pass
-    told = [len(books.exchange(0.01)) for _ in range(4)]
+    told = [len(books.exchange(0.01)) for _ in range(600 // MOST_LINES + 2)]
 
-    assert max(told) <= 256
+    assert max(told) == MOST_LINES
     assert sum(told) >= 600
