@@ -123,7 +123,7 @@ class Board(Protocol):
     `run` numbers an execution: 64 bits, not 0, and chosen by the main process, so that another
     delivery of the same attempt of a task is another run. An odd one is degraded from the start:
     which child will run it is not known before it has begun. `index` is the number of the child
-    that runs it; None in pools without children.
+    that runs it; None in pools without children, and for a reader when the child has gone.
     """
 
     def begin(self, run: int, index: int | None, started_ns: int, pid: int) -> Cell | None:
@@ -186,8 +186,14 @@ class SharedBoard:
         return SharedCell(self._memory, words, head, half, run)
 
     def read(self, run: int, index: int | None) -> Usage | None:
-        """Read an execution of a child; for the next-to-last one at the latest."""
-        if index is None or index >= self._cells:
+        """Read an execution of a child; for the next-to-last one at the latest.
+
+        Of a child that has gone nobody can tell the number: all cells are searched.
+        """
+        if index is None:
+            found = (self.read(run, each) for each in range(self._cells))
+            return next((usage for usage in found if usage is not None), None)
+        if index >= self._cells:
             return None
         words = self._words
         head = index * _CELL

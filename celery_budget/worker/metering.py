@@ -64,8 +64,14 @@ class Metering:
         return self._runs + is_degraded
 
     def read(self, held: Held) -> Usage | None:
-        """Read what an execution has written so far; None when it has not begun."""
-        return self._board.read(held.run, self._index(held))
+        """Read what an execution has written so far; None when it has not begun or no child has it.
+
+        A process that has gone must not be found here: its number may be that of another one.
+        """
+        index = self._index(held)
+        if index is None and self._kind is PoolKind.PREFORK:
+            return None
+        return self._board.read(held.run, index)
 
     def stop(self, held: Held, notice: bytes) -> None:
         """Tell an execution in a child that it has to end; the signal is to follow."""
@@ -86,8 +92,10 @@ class Metering:
         Returns:
             Units by resource.
         """
-        read = self.read(held)
         elapsed_us = int((monotonic() - held.started) * 1e6)
+        if held.request.worker_pid is None:  # no child has taken it
+            return {"runtime": elapsed_us}
+        read = self._board.read(held.run, self._index(held))  # also of a child that has gone
         if read is None:
             return {"runtime": elapsed_us}
         # A child that was killed has told no end.

@@ -357,6 +357,19 @@ def test_a_declared_cost_is_set_aside_when_the_task_starts(
     assert 600 * MILLION <= reserved <= 1_000 * MILLION
 
 
+def test_what_a_killed_child_had_charged_is_spent(make: Make, wait_for: WaitFor) -> None:
+    """The money is gone; of the rest nothing is known."""
+    budgets = make({"budgets": {"fleet": {"usd": "100/1d"}}})
+    budgets.start()
+    budgets.sender().pay_and_die.delay("0.70")
+    wait_for(
+        lambda: (account := budgets.accounts().get("fleet usd")) is not None and account.spent > 0,
+        what="the ledger to hear of it",
+    )
+
+    assert 700_000 == budgets.accounts()["fleet usd"].spent
+
+
 def test_a_bands_cpu_budget_is_charged_what_was_measured(
     spending: Budgets, wait_for: WaitFor, key: str
 ) -> None:

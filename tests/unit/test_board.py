@@ -147,6 +147,16 @@ def test_a_child_without_a_cell_is_not_metered(index: int | None) -> None:
     assert (None, None) == (board.begin(7, index, 1, 1), board.read(7, index))
 
 
+def test_an_execution_is_found_when_its_child_has_gone() -> None:
+    """The pool forgets the number of a child with the child."""
+    board = SharedBoard(cells=4)
+    board.begin(7, 2, 1, 1).charge(0, 5)
+    board.begin(9, 2, 2, 2)  # the child in its place
+
+    assert (1, 5) == ((lost := board.read(7, None)).started_ns, lost.charges[0])
+    assert board.read(8, None) is None
+
+
 def test_a_local_board_forgets_what_ended_long_ago() -> None:
     """A worker runs for months; what was delivered twice is kept while it runs."""
     board = LocalBoard()
