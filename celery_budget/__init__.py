@@ -1,6 +1,7 @@
 """Priority bands and budgets for existing Celery apps."""
 
 from celery_budget.app import install
+from celery_budget.bill import Bill
 from celery_budget.errors import (
     BudgetError,
     CeilingExceeded,
@@ -12,6 +13,7 @@ from celery_budget.errors import (
 from celery_budget.task import BudgetTask, budget
 
 __all__ = [
+    "Bill",
     "BudgetError",
     "BudgetTask",
     "CeilingExceeded",

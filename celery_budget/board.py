@@ -98,12 +98,32 @@ class Usage:
     io_bytes: int | None
     charges: tuple[int, ...]
 
+    def units(self, charged: tuple[str, ...]) -> dict[str, int]:
+        """Tell what is known of it, by resource: bytes, or millionths of all else.
+
+        Args:
+            charged: Names of what it can charge, in the order of `charges`.
+        """
+        measured = {
+            "runtime": self.wall_us,
+            "cpu": self.cpu_us,
+            "memory": self.peak_bytes,
+            "io": self.io_bytes,
+        }
+        known = {resource: units for resource, units in measured.items() if units is not None}
+        known.update(zip(charged, self.charges, strict=False))
+        return known
+
 
 class Cell(Protocol):
     """Where one execution writes; only its own thread does."""
 
     def charge(self, position: int, units: int) -> None:
         """Add to what it charged; at most `MOST` in all."""
+        ...
+
+    def charges(self) -> tuple[int, ...]:
+        """Tell what it charged so far, in the order of `charged`."""
         ...
 
     def finish(
@@ -257,6 +277,10 @@ class SharedCell:
         place = self._half + _FIELDS + position
         self._words[place] = min(MOST, self._words[place] + units)
 
+    def charges(self) -> tuple[int, ...]:
+        """Tell what it charged so far."""
+        return tuple(self._words[self._half + _FIELDS : self._half + _HALF])
+
     def finish(
         self, wall_us: int, cpu_us: int | None, peak_bytes: int | None, io_bytes: int | None
     ) -> None:
@@ -341,6 +365,10 @@ class LocalCell:
         """Add to what it charged."""
         self._charges[position] = min(MOST, self._charges[position] + units)
 
+    def charges(self) -> tuple[int, ...]:
+        """Tell what it charged so far."""
+        return tuple(self._charges)
+
     def finish(
         self, wall_us: int, cpu_us: int | None, peak_bytes: int | None, io_bytes: int | None
     ) -> None:
@@ -356,5 +384,6 @@ class LocalCell:
         """Tell what it has used so far."""
         used = self._used
         wall, cpu, peak, io = used or (None, None, None, None)
-        charges = tuple(self._charges)
-        return Usage(used is not None, self._started_ns, self._pid, wall, cpu, peak, io, charges)
+        return Usage(
+            used is not None, self._started_ns, self._pid, wall, cpu, peak, io, self.charges()
+        )

@@ -45,10 +45,12 @@ class Held(Ticket):
         started: When it was given to the pool, monotonic seconds; 0.0 before.
         is_kept: Whether it stays unacknowledged while it runs.
         run: Number of its execution on the board; 0 before it starts, or without one.
+        usage: What its execution has used, units by resource; None until that is final and was
+            asked for.
         stamped: The band that its header tells its task.
     """
 
-    __slots__ = ("is_kept", "request", "run", "source", "stamped", "started")
+    __slots__ = ("is_kept", "request", "run", "source", "stamped", "started", "usage")
 
     request: Request
     source: BandChannel | None
@@ -56,6 +58,7 @@ class Held(Ticket):
     is_kept: bool
     run: int
     stamped: str
+    usage: dict[str, int] | None
 
     def restamp(self) -> None:
         """Let its task see the band in which it starts, not the one it was published for."""
@@ -113,6 +116,7 @@ class Intake:
         held.started = 0.0
         held.is_kept = False
         held.run = 0
+        held.usage = None
         held.stamped = band
         held.cost = tuple(sorted(stamp.cost.items())) if stamp.cost else ()
         held.queue = queue or ""

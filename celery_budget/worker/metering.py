@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from celery_budget.board import Board, LocalBoard, PoolKind, SharedBoard, Usage, charged
 from celery_budget.worker import seams
+from celery_budget.worker.eventer import BillingEventer
 from celery_budget.worker.slots import Metered
 
 if TYPE_CHECKING:
@@ -58,10 +59,15 @@ class Metering:
         self._runs = 0
         self.metered = connect(self._board, resources, kind, can_stop=can_stop)
 
-    def number(self, *, is_degraded: bool) -> int:
-        """Give the next execution its number; its lowest bit tells that it is to do less."""
+    def begin(self, held: Held, *, is_degraded: bool) -> None:
+        """Give a ticket's execution its number, and let its events tell what it used.
+
+        The number's lowest bit tells that it is to do less.
+        """
         self._runs += 2
-        return self._runs + is_degraded
+        held.run = self._runs + is_degraded
+        if seams.is_told(held.request):
+            held.request.eventer = BillingEventer(held.request.eventer, held, self.usage)
 
     def read(self, held: Held) -> Usage | None:
         """Read what an execution has written so far; None when it has not begun or no child has it.
@@ -90,17 +96,19 @@ class Metering:
         """Tell what an execution has used, as far as that could be measured.
 
         Returns:
-            Units by resource.
+            Units by resource; the same object for the event of its end and for its settlement.
         """
+        if held.usage is not None:
+            return held.usage
         elapsed_us = int((monotonic() - held.started) * 1e6)
         if held.request.worker_pid is None:  # no child has taken it
             return {"runtime": elapsed_us}
         read = self._board.read(held.run, self._index(held))  # also of a child that has gone
         if read is None:
             return {"runtime": elapsed_us}
-        # A child that was killed has told no end.
-        used = {"runtime": elapsed_us if read.wall_us is None else read.wall_us}
-        measured = {"cpu": read.cpu_us, "memory": read.peak_bytes, "io": read.io_bytes}
-        used |= {resource: units for resource, units in measured.items() if units is not None}
-        used.update(zip(self._charged, read.charges, strict=False))
+        used = read.units(self._charged)
+        if read.is_final:
+            held.usage = used
+        else:
+            used["runtime"] = elapsed_us  # it still runs, or was killed and has told no end
         return used

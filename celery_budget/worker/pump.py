@@ -272,7 +272,7 @@ class Pump:
         if held.band != held.stamped:
             held.restamp()
         if self._metering is not None:
-            held.run = self._metering.number(is_degraded=is_degraded)
+            self._metering.begin(held, is_degraded=is_degraded)
         self._running.add(held)
         if self._ceilings is not None:
             self._ceilings.watch(held)

@@ -41,7 +41,7 @@ def test_an_execution_is_read_while_it_runs_and_when_it_has_ended(board: Board) 
         running.peak_bytes,
         running.io_bytes,
     )
-    assert (0, 11, *[0] * (CHARGES - 3), 1) == running.charges
+    assert (0, 11, *[0] * (CHARGES - 3), 1) == running.charges == cell.charges()
 
     cell.finish(1, 2, None, 0)
 
@@ -54,6 +54,19 @@ def test_an_execution_is_read_while_it_runs_and_when_it_has_ended(board: Board) 
         ended.io_bytes,
     )
     assert running.charges == ended.charges
+
+
+def test_only_what_is_known_is_told_by_resource(board: Board) -> None:
+    """Nothing used and nothing known are not the same."""
+    cell = board.begin(7, 0, 1, 1)
+    cell.charge(1, 5)
+    running = board.read(7, 0)
+    cell.finish(1, None, 3, 0)
+
+    assert {"tokens": 0, "usd": 5} == running.units(("tokens", "usd"))
+    assert {"runtime": 1, "memory": 3, "io": 0, "tokens": 0, "usd": 5} == board.read(7, 0).units(
+        ("tokens", "usd")
+    )
 
 
 def test_an_unknown_execution_has_no_usage(board: Board) -> None:

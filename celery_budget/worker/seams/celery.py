@@ -133,6 +133,16 @@ def rate_limited(consumer: Any) -> list[Any]:
     ]
 
 
+def is_told(request: Any) -> bool:
+    """Tell whether the worker sends events of tasks, for which somebody has to ask.
+
+    It has an eventer for its own events in any case. Relies on `Request.eventer` and on
+    `EventDispatcher.enabled` and `groups`.
+    """
+    eventer = request.eventer
+    return eventer is not None and eventer.enabled and "task" in (eventer.groups or ("task",))
+
+
 def refuse(request: Any, error: Exception) -> None:
     """End a request that never ran as failed, and account for its message.
 
