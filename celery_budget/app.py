@@ -10,8 +10,11 @@ from time import time_ns
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary, ref
 
+from celery.app.backends import by_url
+from celery.backends.base import Backend
 from celery.utils.imports import symbol_by_name
 
+from celery_budget.child.results import billing
 from celery_budget.ledger import ledger
 from celery_budget.policy.load import load
 from celery_budget.producer.amqp import budgeted
@@ -33,6 +36,9 @@ SETTING = "budget_policy"
 #: By name: a web process publishes and never loads the worker.
 BAND_STEP = "celery_budget.worker.bootstep:BandStep"
 
+#: By name: Celery 5.6.0 takes a backend class, or text.
+BACKEND = "celery_budget.app:backend"
+
 _installed: WeakKeyDictionary[Celery, Installation] = WeakKeyDictionary()
 _lock = Lock()
 
@@ -42,10 +48,13 @@ class Installation:
 
     Attributes:
         given: The policy as given to `install`; None when the setting decides.
+        backend_cls: The result backend that the app's author named outside of the settings, as
+            `app.backend_cls` had it.
     """
 
     def __init__(self, app: Celery, given: Source) -> None:
         self._app = ref(app)
+        self.backend_cls = app.backend_cls
         self._lock = Lock()
         self.replace(given)
 
@@ -117,8 +126,27 @@ def install(app: Celery, policy: Source = None) -> None:
     amqp_cls = symbol_by_name(app.amqp_cls)
     app.amqp_cls = budgeted(amqp_cls, installation.policy, installation.services)
     app.__dict__.pop("amqp", None)  # made already: the next use makes ours
+    app.backend_cls = BACKEND
     app.steps["consumer"].add(BAND_STEP)
     connect()
+
+
+def backend(app: Celery, url: str | None = None) -> Backend:
+    """Make the result backend of an app: the one it has without us, with bills if extended.
+
+    Celery calls it when the app first needs its backend: the settings decide as they are then.
+
+    Args:
+        app: For which `install` was called.
+        url: As Celery's backends take it; our own name has none.
+    """
+    installation = installed(app)
+    named = None if installation is None else installation.backend_cls
+    made, url = by_url(named or app.conf.result_backend, app.loader)
+    # What is no class of Celery's kind is somebody's own way of making a backend.
+    if app.conf.result_extended and isinstance(made, type) and issubclass(made, Backend):
+        made = billing(made)
+    return made(app=app, url=url)
 
 
 def installed(app: Celery) -> Installation | None:

@@ -41,14 +41,14 @@ Reading = tuple[int | None, int | None, int | None]
 
 
 class Gauge(Protocol):
-    """Measures from `start` to `stop`; what `start` returns belongs to one execution."""
+    """Measures since `start`; what that returns belongs to one execution."""
 
     def start(self) -> Any:
         """Begin to measure."""
         ...
 
-    def stop(self, mark: Any) -> Reading:
-        """Tell what was used since `mark`."""
+    def since(self, mark: Any) -> Reading:
+        """Tell what was used since `mark`; while the execution runs, and when it has ended."""
         ...
 
 
@@ -88,8 +88,9 @@ class ProcessGauge:
         self._cpu = "cpu" in resources
         self._memory = "memory" in resources
         self._io = "io" in resources and _ACCOUNTING.exists()
-        # Ended children as of the last stop; one that is waited for between two executions
-        # counts for the later one, and a system call is saved.
+        # Ended children as of the last reading, which is the end of an execution when the next
+        # one starts; one that is waited for between the two counts for the later one, and a
+        # system call is saved.
         self._others: struct_rusage | None = None
 
     def start(self) -> Mark:
@@ -98,7 +99,7 @@ class ProcessGauge:
         own = getrusage(RUSAGE_SELF) if self._memory or self._io else None
         return is_reset, own, self._others or getrusage(RUSAGE_CHILDREN), process_time_ns()
 
-    def stop(self, mark: Mark) -> Reading:
+    def since(self, mark: Mark) -> Reading:
         """Subtract."""
         is_reset, own, others, time_ns = mark
         cpu = peak = io = None
@@ -129,7 +130,7 @@ class ThreadGauge:
         """Note the thread's CPU time, nanoseconds."""
         return thread_time_ns()
 
-    def stop(self, mark: int) -> Reading:
+    def since(self, mark: int) -> Reading:
         """Subtract."""
         return (thread_time_ns() - mark) // 1_000, None, None
 

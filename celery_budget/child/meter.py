@@ -62,7 +62,7 @@ class Meter:
             return target(*args)
         stop = self._stop
         mark = None if self._gauge is None else self._gauge.start()
-        token = execution.set(Execution(cell, self._charged, pid))
+        token = execution.set(Execution(cell, self._charged, pid, started_ns, self._gauge, mark))
         if stop is not None and isinstance(cell, SharedCell):
             stop.cell, stop.is_running = cell, True
         try:
@@ -71,7 +71,7 @@ class Meter:
             if stop is not None:
                 stop.is_running = False
             execution.reset(token)
-            used = _UNKNOWN if self._gauge is None else self._gauge.stop(mark)
+            used = _UNKNOWN if self._gauge is None else self._gauge.since(mark)
             cell.finish((monotonic_ns() - started_ns) // 1_000, *used)
 
 

@@ -94,6 +94,13 @@ def told(self: Task, *args: object, key: str) -> None:
     record("told", key=key)
 
 
+@app.task(shared=False, bind=True, max_retries=1)
+def try_twice(self: Task, usd: str, countdown: float = 0.0) -> None:
+    """Charge dollars at each try; the second one is the last."""
+    budget.charge(usd=usd)
+    raise self.retry(exc=ValueError("as asked"), countdown=countdown)
+
+
 @app.task(shared=False)
 def hoard(key: str, mib: int, deaf: bool = False) -> None:
     """Take memory and hold it for ever, whatever it is told if it is deaf."""

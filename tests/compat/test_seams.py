@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable, Iterator
 from time import sleep, time
 from types import SimpleNamespace
-from typing import ClassVar
+from typing import Any, ClassVar
 from weakref import ref
 
 import pytest
@@ -30,7 +30,9 @@ from billiard.pool import SIG_SOFT_TIMEOUT, ApplyResult, ResultHandler
 from billiard.pool import Pool as BilliardPool
 from billiard.pool import Worker as PoolWorker
 from billiard.process import BaseProcess as Process
-from celery import Celery
+from celery import VERSION, Celery
+from celery.backends.base import Backend, BaseKeyValueStoreBackend
+from celery.backends.rpc import RPCBackend
 from celery.concurrency.asynpool import SCHED_STRATEGY_FAIR, SCHED_STRATEGY_FCFS, AsynPool
 from celery.concurrency.base import BasePool
 from celery.concurrency.eventlet import TaskPool as EventletPool
@@ -50,6 +52,8 @@ from kombu.transport.redis import Channel as RedisChannel
 from kombu.transport.virtual import QoS
 from kombu.utils.limits import TokenBucket
 
+from celery_budget import install
+from celery_budget.app import BACKEND
 from celery_budget.errors import BudgetRefused
 from celery_budget.worker import seams
 
@@ -271,6 +275,107 @@ def test_a_refused_request_ends_as_failed() -> None:
     assert [True] == acknowledged
     assert "FAILURE" == app.AsyncResult("1").state
     assert isinstance(app.AsyncResult("1").result, BudgetRefused)
+
+
+def test_a_request_sends_its_events_through_an_eventer_that_can_be_replaced() -> None:
+    """The one of a started request adds the bill."""
+    sent: list[tuple[str, dict[str, object]]] = []
+
+    class Eventer:
+        enabled = True
+
+        def send(self, kind: str, /, **fields: object) -> None:
+            sent.append((kind, fields))
+
+    app = Celery("telling", set_as_current=False)
+    app.conf.worker_send_task_events = True
+    request = _request(app, eventer=SimpleNamespace(enabled=False))
+    request.eventer = Eventer()
+    request.send_event("task-succeeded", result="1")
+
+    assert [("task-succeeded", {"uuid": "1", "result": "1"})] == sent
+
+
+@pytest.mark.parametrize(
+    ("eventer", "is_told"),
+    [
+        (None, False),
+        ({"enabled": False, "groups": ["task"]}, False),
+        ({"enabled": True, "groups": ["worker"]}, False),
+        ({"enabled": True, "groups": ["worker", "task"]}, True),
+        ({"enabled": True, "groups": None}, True),
+    ],
+    ids=str,
+)
+def test_events_of_tasks_are_sent_where_somebody_asked(
+    eventer: dict[str, Any] | None, is_told: bool
+) -> None:
+    """A worker without -E has an eventer too, for its own events."""
+    app = Celery("telling", broker="memory://", set_as_current=False)
+    with app.connection_for_write() as connection:
+        made = eventer and app.events.Dispatcher(connection, **eventer)
+        assert is_told is seams.is_told(_request(app, eventer=made))
+
+
+def _request(app: Celery, eventer: object) -> Request:
+    @app.task(name="told", shared=False)
+    def told() -> None:
+        """Never run."""
+
+    return Request(
+        SimpleNamespace(delivery_info={}, properties={}, headers={}),
+        app=app,
+        task=told,
+        body=([], {}, {}),
+        headers={"id": "1", "task": "told"},
+        decoded=True,
+        eventer=eventer,
+    )
+
+
+def test_backends_store_what_one_method_returns() -> None:
+    """The bill is added to it; SQL and others take from it what they have columns for."""
+    names = list(inspect.signature(Backend._get_result_meta).parameters)
+
+    assert ["self", "result", "state", "traceback", "request"] == names[:5]
+    for store in (BaseKeyValueStoreBackend._store_result, RPCBackend._to_result):
+        # The rpc backend of Celery 5.6 extends no results.
+        is_extended = "self._get_result_meta(" in inspect.getsource(store)
+        assert is_extended or (store is RPCBackend._to_result and VERSION < (5, 7))
+
+
+def test_an_app_makes_its_backend_by_a_name() -> None:
+    """Ours chooses the class when the app first needs it."""
+    assert "(app=self, url=url)" in inspect.getsource(Celery._get_backend)
+
+    app = Celery("named", backend="rpc://", set_as_current=False)
+    install(app)
+
+    assert BACKEND == app.backend_cls
+    assert type(app.backend) is RPCBackend
+
+
+def test_a_result_has_all_that_was_stored_with_it() -> None:
+    """Its public attributes tell only what Celery itself stores."""
+    result = Celery("stored", set_as_current=False).AsyncResult("1", backend=_Stored())
+
+    assert {"status": "SUCCESS", "other": 5} == result._get_task_meta()
+
+
+class _Stored:
+    """A result backend of one result."""
+
+    def get_task_meta(self, task_id: str) -> dict[str, object]:
+        return {"status": "SUCCESS", "other": 5}
+
+    def meta_from_decoded(self, meta: dict[str, object]) -> dict[str, object]:
+        return meta
+
+    def add_pending_result(self, *args: object, **options: object) -> None:
+        """Wait for nothing."""
+
+    def remove_pending_result(self, result: object) -> None:
+        """Wait for nothing."""
 
 
 def test_a_cold_shutdown_is_seen_where_celery_s_own_loop_sees_it(

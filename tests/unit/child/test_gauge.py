@@ -27,7 +27,7 @@ def test_only_what_the_policy_names_is_read(
     """Each reading costs system calls in every task."""
     made = gauge(kind, resources)
 
-    assert known == tuple(value is not None for value in made.stop(made.start()))
+    assert known == tuple(value is not None for value in made.since(made.start()))
 
 
 @pytest.mark.parametrize("kind", PoolKind)
@@ -54,7 +54,7 @@ def test_without_a_reset_only_a_new_highest_peak_is_known(
     for size in (2 * highest, highest):
         mark = made.start()
         bytearray(b"1") * size
-        peaks.append(made.stop(mark)[1])
+        peaks.append(made.since(mark)[1])
 
     assert peaks[0] >= 2 * highest
     assert peaks[1] is None
@@ -65,4 +65,4 @@ def test_without_accounting_io_is_unknown(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(module, "_ACCOUNTING", tmp_path / "missing")
     made = gauge(PoolKind.PREFORK, ("io",))
 
-    assert (None, None, None) == made.stop(made.start())
+    assert (None, None, None) == made.since(made.start())
