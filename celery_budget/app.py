@@ -106,7 +106,8 @@ def install(app: Celery, policy: Source = None) -> None:
     """Give every task of an app a priority band.
 
     Cheap: reads no settings and no file, opens no connection. Installing again replaces the
-    policy and changes nothing else. Call it before the app publishes or starts a worker.
+    policy and changes nothing else. Call it before the app publishes, asks for a result or starts
+    a worker.
 
     Args:
         app: An existing Celery app; its broker, queues, tasks and workers stay.

@@ -17,6 +17,8 @@ from celery_budget import Bill
 from celery_budget.embedded import RedisServer
 from tests.conftest import WaitFor
 from tests.integration.test_budgets import Budgets, spend_all
+from tests.integration.test_examples import Example
+from tests.servers import Broker
 
 MILLION = 1_000_000
 
@@ -213,3 +215,21 @@ def test_results_that_are_not_extended_stay_as_they_are(make: Make) -> None:
         budgets.meta(result.id)
     )
     assert Bill.of(result) is None
+
+
+def test_the_example_tells_what_each_answer_cost(
+    redis_broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is what people copy."""
+    monkeypatch.setenv("CELERY_RESULT_BACKEND", redis_broker.url)
+    example = Example("what_did_it_cost", redis_broker)
+    try:
+        example.start("answers", slots=2)
+        lines = example.run("ask.py").splitlines()
+    finally:
+        example.end()
+    large = "large answer: 0.30 dollars"
+    small = "small answer: 0.02 dollars, it did less than usual"
+
+    assert (6, {large, small}) == (len(lines), set(lines))
+    assert (large, small) == (lines[0], lines[-1])

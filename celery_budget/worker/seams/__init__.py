@@ -1,7 +1,7 @@
-"""Every undocumented attribute of Celery, kombu and py-amqp that the package touches.
+"""Every undocumented attribute of Celery, kombu and py-amqp that the worker touches.
 
-Nothing else in the package reaches past a documented interface. Each function names what it
-relies on; `tests/compat/test_seams.py` fails when a release moves one of them.
+Senders and children, which load no worker, name in place the few that they need. Each function
+names what it relies on; `tests/compat/test_seams.py` fails when a release moves one of them.
 """
 
 from celery_budget.worker.seams.amqp import (
