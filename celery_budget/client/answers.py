@@ -93,7 +93,8 @@ def fleet_of(policy: Policy, replies: Mapping[str, Reply], depths: Mapping[str, 
 def _load(reply: Reply) -> WorkerLoad:
     match reply:
         case {"slots": int(slots), "bands": {**bands}}:
-            return WorkerLoad(slots, {str(name): _band(load) for name, load in bands.items()})
+            note = _text(reply, "note") or ""
+            return WorkerLoad(slots, {str(name): _band(load) for name, load in bands.items()}, note)
         case {"note": str(note)}:
             return WorkerLoad(None, {}, note)
         case _:

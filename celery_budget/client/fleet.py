@@ -29,7 +29,8 @@ class WorkerLoad:
     Attributes:
         slots: Tasks it can run at once; None where it has no policy and does not say.
         bands: By band, in the order of its policy; empty where it has none.
-        note: What keeps it from answering in full, else "".
+        note: What operators have changed there, or what keeps it from answering in full; "" for
+            neither.
     """
 
     slots: int | None

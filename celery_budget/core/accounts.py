@@ -71,6 +71,7 @@ class Accounts:
     Attributes:
         profiles: What task types use.
         is_trusted: Whether the lease still holds, so that what was granted may be used.
+        is_heard: Whether the ledger answers; if not, open bands do not wait for it.
         is_urgent: Whether the ledger should be told something at once.
         is_moving: Whether something was spent, freed or asked for since the last report.
     """
@@ -88,6 +89,7 @@ class Accounts:
         self.groups = Groups(policy, place, self._allowance)
         self._place = place
         self.is_trusted = True
+        self.is_heard = True
         self.is_urgent = False
         self.is_moving = False
         self._workers = 1
@@ -185,10 +187,10 @@ class Accounts:
 
     def judge(self, group: Group, costs: tuple[int, ...]) -> Verdict:
         """Say whether a ticket may start; see `Group.judge`."""
+        if not self.is_heard and group.on_loss is OnLoss.OPEN:
+            return Verdict(None, None, is_degraded=False)
         if self.is_trusted or group.on_loss is OnLoss.LOCAL:
             return group.judge(costs)
-        if group.on_loss is OnLoss.OPEN:
-            return Verdict(None, None, is_degraded=False)
         return Verdict(Action.HOLD, group.allowances[0], is_degraded=False)
 
     def block(
@@ -363,6 +365,7 @@ class Accounts:
         if self._recollection.meet(answer.epoch):
             self.is_urgent = True
         self._workers = max(1, answer.workers)
+        self.is_heard = True
         woken: list[Group] = []
         if not self.is_trusted:
             self.is_trusted = True
@@ -394,9 +397,17 @@ class Accounts:
                 woken += self._released(allowance)
         return woken
 
+    def miss(self) -> list[Group]:
+        """Take note that the ledger does not answer; give the groups that do not wait for it."""
+        self.is_heard = False
+        groups = [group for group in self._blocked if group.on_loss is OnLoss.OPEN]
+        for group in groups:
+            self.unblocked(group)
+        return groups
+
     def lose(self) -> list[Group]:
         """Trust nothing that was granted; give the groups that go on without."""
-        self.is_trusted = False
+        self.is_heard = self.is_trusted = False
         return self._released()
 
     def _released(self, allowance: Allowance | None = None) -> list[Group]:

@@ -70,6 +70,7 @@ def budget(state: Any, **_: object) -> Reply:
         "running": [_running(held) for held in list(pump.running)[:MOST_LISTED]],
         "held": _listed(step, now),
         "moves": len(step.moves),
+        "note": step.live.note,
     }
 
 

@@ -48,6 +48,11 @@ IDLE_S = 1.0
 #: calls a second and worker, which only the first use of ever new accounts reaches.
 LEAST_S = 0.01
 
+#: Open bands wait so long for an answer, and not until the lease ends: whoever calls a band open
+#: would rather spend too much than wait. 20 times what an exchange takes (docs/explanation/
+#: budgets.md), and as short as two ticks.
+HEARD_S = 0.1
+
 #: How often leases are renewed while the loop waits for running tasks to end.
 RENEWED_S = LEASE_S / 4
 
@@ -259,6 +264,8 @@ class Leases:
         if not self._accounts.is_trusted:
             self._resumed(self._accounts.refill(self._ledger_us(now)))
         if self._is_under_way:
+            if self._accounts.is_heard and now >= self._last + HEARD_S:
+                self._resumed(self._accounts.miss())
             return TICK_S
         due = self._last + self._pace(now)
         if due > now:
@@ -305,6 +312,7 @@ class Leases:
 
     def _missed(self, sent: _Sent, error: LedgerUnavailable) -> None:
         self._failed = sent
+        self._resumed(self._accounts.miss())
         most = min(MOST_RETRY_S, 2 * self._retry_s)
         self._retry_s = most * self._random.uniform(0.5, 1.0)
         if not self._told_lost:

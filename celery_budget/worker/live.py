@@ -54,6 +54,19 @@ class LivePolicy:
         """The policy that holds now."""
         return self.change.policy
 
+    @property
+    def note(self) -> str:
+        """What operators have changed here, for whoever looks at this worker; "" for nothing."""
+        live = self.change.live
+        now = time()
+        paused = [pause.target for pause in live.pauses if not pause.is_over(now)]
+        notes = [f"paused: {', '.join(paused)}"] if paused else []
+        if self.change.problem:
+            notes.append(f"an applied policy does not hold here: {self.change.problem}")
+        elif live.policy:
+            notes.append(f"the policy that {live.by} applied holds")
+        return "; ".join(notes)
+
     def changed(self, change: Change) -> None:
         """Follow what operators have changed."""
         before, self.change = self.change, change

@@ -84,8 +84,9 @@ def test_what_is_paused_does_not_start_and_keeps_its_place(make: Make, wait_for:
     assert (0, []) == (paused.exit_code, budgets.times("ran", "held")), paused.output
     assert ("paused", "task:*.note") == (found["reason"], found["pause"])
     assert ["paused"] == [each["reason"] for each in listed]
-    text = run(sender.app, "status", held).output
-    assert "task:*.note" in text
+    assert "task:*.note" in run(sender.app, "status", held).output
+    workers = json.loads(run(sender.app, "status", "--json").output)["workers"]
+    assert ["paused: task:*.note"] == [worker["note"] for worker in workers]
     resumed = run(sender.app, "resume", "task:*.note")
     assert 0 == resumed.exit_code, resumed.output
     wait_for(lambda: budgets.times("ran", "held") != [], what="the task")

@@ -19,7 +19,15 @@ from celery_budget.policy.load import load
 from celery_budget.stores.memory import MemoryLedger
 from celery_budget.worker import leases as module
 from celery_budget.worker.changes import Change, Changes
-from celery_budget.worker.leases import IDLE_S, LEASE_S, MARGIN_S, TICK_S, Leases
+from celery_budget.worker.leases import (
+    HEARD_S,
+    IDLE_S,
+    LEASE_S,
+    LEAST_S,
+    MARGIN_S,
+    TICK_S,
+    Leases,
+)
 from tests.unit.core.worker import NOW, ticket
 
 ONE = 1_000_000
@@ -30,9 +38,19 @@ class Away(MemoryLedger):
 
     is_away = False
     is_silent = False
+    _arrived: Event | None = None
+    _go_on: Event | None = None
+
+    def hold(self, arrived: Event, go_on: Event) -> None:
+        """Keep the next report waiting; tell that it has arrived."""
+        self._arrived, self._go_on = arrived, go_on
 
     def exchange(self, report: Report) -> Answer:
         """Settle a report unless it does not arrive; its answer may be lost."""
+        if self._arrived is not None and self._go_on is not None:
+            self._arrived.set()
+            self._go_on.wait(10)
+            self._arrived = None
         if self.is_away:
             raise LedgerUnavailable("exchange", "nobody there")
         answer = super().exchange(report)
@@ -44,9 +62,11 @@ class Away(MemoryLedger):
 class Desk:
     """One worker's books and leases, without a loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_loss: str = "local") -> None:
         self.now = 1_000.0
-        policy = load({"budgets": {"fleet": {"usd": "10/1d"}}})
+        bands = {"default": {"on_ledger_loss": on_loss}}
+        budgets = {"fleet": {"usd": "10/1d"}}
+        policy = load({"bands": bands, "default_band": "default", "budgets": budgets})
         self.ledger = Away(lambda: int((NOW + self.now) * ONE), int(LEASE_S * ONE))
         self.accounts = Accounts(
             policy, {}, lambda _window, _now: CalendarWindow(0, 0, 0), lease_s=LEASE_S
@@ -94,9 +114,9 @@ class Desk:
 
 
 @pytest.fixture
-def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+def desk(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     """Open a desk whose clock stands still."""
-    made = Desk()
+    made = Desk(getattr(request, "param", "local"))
     monkeypatch.setattr(module, "monotonic", lambda: made.now)
     monkeypatch.setattr(module, "time", lambda: NOW + made.now)
     made.open()
@@ -162,6 +182,30 @@ def test_a_worker_stops_before_its_lease_ends(desk: Desk) -> None:
 
     assert trusted
     assert not desk.accounts.is_trusted
+
+
+@pytest.mark.parametrize(("desk", "starts"), [("open", True), ("local", False)], indirect=["desk"])
+def test_an_open_band_does_not_wait_for_a_silent_ledger(desk: Desk, *, starts: bool) -> None:
+    """The lease may hold for seconds more, in which critical work would wait for an answer."""
+    desk.exchange()
+    arrived, go_on = Event(), Event()
+    desk.ledger.hold(arrived, go_on)
+    desk.hold()
+    assert desk.dispatcher.decide(NOW) is None
+    desk.now += LEAST_S
+    desk.leases.poll()
+    assert arrived.wait(10)
+    desk.now += HEARD_S - 0.001
+    desk.leases.poll()
+    early = desk.dispatcher.decide(NOW)
+    desk.now += 0.001
+    desk.leases.poll()
+    late = desk.dispatcher.decide(NOW)
+    go_on.set()
+
+    assert early is None
+    assert starts == isinstance(late, Start)
+    assert desk.accounts.is_trusted
 
 
 def test_the_loss_and_the_return_are_told_once(
