@@ -157,7 +157,10 @@ class Allowance:
     def first_waiting(self) -> tuple[int, float, int, Group, int] | None:
         """Show the group that gets some of it next."""
         waiting = self.waiting
-        while waiting and waiting[0][3].waits_for is not self:
+        # A group that waits again, for another amount, has another number.
+        while waiting and not (
+            waiting[0][3].waits_for is self and waiting[0][2] == waiting[0][3].number
+        ):
             heappop(waiting)
         return waiting[0] if waiting else None
 
@@ -209,6 +212,7 @@ class Group:
         waits_for: The allowance that it waits for; None while it does not.
         since: Since when it waits, Unix seconds.
         needs: What the first of its tickets needs of each allowance, while it waits.
+        number: Of its place in the line that it waits in.
         costs: By task, what to set aside, and the version of the profiles that says so.
         touched: When a ticket last asked for it, Unix seconds.
     """
@@ -220,6 +224,7 @@ class Group:
         "is_blocked",
         "live",
         "needs",
+        "number",
         "on_loss",
         "pause",
         "rank",
@@ -248,6 +253,7 @@ class Group:
         self.waits_for: Allowance | None = None
         self.since = 0.0
         self.needs: tuple[int, ...] = ()
+        self.number = 0
         self.costs: dict[str, tuple[int, tuple[int, ...]]] = {}
         self.touched = 0.0
 
@@ -283,6 +289,7 @@ class Group:
     def wait(self, allowance: Allowance, units: int, number: int, now: float) -> None:
         """Take a place in the line for an allowance."""
         self.waits_for = allowance
+        self.number = number
         self.since = now
         heappush(allowance.waiting, (self.rank, now, number, self, units))
 
