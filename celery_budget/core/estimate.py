@@ -1,109 +1,16 @@
-"""What executions of a task type use: learned from those that ended, as decaying quantiles.
+"""What to set aside for executions: learned from those that ended, here and on other workers.
 
-A histogram whose buckets grow by a fixed factor tells any quantile within a known relative error,
-whatever the distribution, and two of them add up (the idea of DDSketch, Masson, Rim and Lee,
-2019). That library brings no decay, and numpy with it, so this is our own. Pure: no clock; the
-caller says when to fade.
+Each worker keeps what the fleet has told it of a task type, and what it has seen since. The two
+together give the estimate; what it has seen is told in lessons. Pure: the worker carries them.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from math import ceil, exp, log
+from collections.abc import Mapping
 
-#: Each bucket ends at this many times the end of the one before: a quantile is told within 5 %
-#: (half the factor on either side), less than tasks of one type differ from run to run.
-GROWTH = 1.1
-
-#: Newer executions count for more: after this many, an old one weighs half. Enough for a p95 to
-#: mean something (25 samples above it), and few enough to follow a change of code in an hour.
-HALF_LIFE = 500
-
-#: Part of an observation's weight that goes into the sketch's floor on each step.
-_FADE = 0.5 ** (1 / HALF_LIFE)
-
-#: Buckets with less than this many executions are dropped, so that a sketch stays small.
-_LEAST = 0.01
-
-_LOG = log(GROWTH)
-
-
-class Sketch:
-    """How much of one resource executions of one type use.
-
-    Attributes:
-        count: Executions seen, without decay.
-        exceeded: Decayed share of executions that used more than was set aside for them.
-    """
-
-    __slots__ = ("_buckets", "_scale", "_total", "count", "exceeded")
-
-    def __init__(self) -> None:
-        self._buckets: dict[int, float] = {}
-        self._total = 0.0
-        self._scale = 1.0
-        self.count = 0
-        self.exceeded = 0.0
-
-    def observe(self, units: int, reserved: int) -> None:
-        """Learn from one execution.
-
-        Args:
-            units: What it used; >= 0.
-            reserved: What was set aside for it.
-        """
-        self.count += 1
-        newest = max(1 / self.count, 1 - _FADE)
-        self.exceeded += newest * ((units > reserved) - self.exceeded)
-        # Instead of fading all that is known, the newest weighs more.
-        self._scale /= _FADE
-        bucket = ceil(log(units) / _LOG) if units > 0 else -1
-        self._buckets[bucket] = self._buckets.get(bucket, 0.0) + self._scale
-        self._total += self._scale
-        if self._scale > 1e6:  # noqa: PLR2004 - before precision is lost
-            self._normalise()
-
-    def _normalise(self) -> None:
-        faded = {bucket: weight / self._scale for bucket, weight in self._buckets.items()}
-        self._buckets = {bucket: weight for bucket, weight in faded.items() if weight > _LEAST}
-        self._total = sum(self._buckets.values())
-        self._scale = 1.0
-
-    def quantile(self, part: float) -> int:
-        """Tell what no more than this part of executions stayed below; 0 when none was seen.
-
-        Args:
-            part: 0 < part <= 1.
-        """
-        wanted = part * self._total
-        for bucket in sorted(self._buckets):
-            wanted -= self._buckets[bucket]
-            if wanted <= 1e-9 * self._total:
-                # The middle of the bucket, by ratio.
-                return round(exp((bucket - 0.5) * _LOG)) if bucket >= 0 else 0
-        return 0
-
-
-@dataclass(frozen=True, slots=True)
-class Profile:
-    """What is known of one resource of one task type.
-
-    Attributes:
-        count: Executions seen.
-        p50: Units that half of the executions stay within.
-        p95: Units that 95 % of them stay within; what is set aside.
-        exceeded: Share of executions that used more than was set aside; 0.05 is well calibrated.
-    """
-
-    count: int
-    p50: int
-    p95: int
-    exceeded: float
-
-
-#: Part of executions that an estimate is to cover: more would set aside for all what few use,
-#: less would make debt the rule.
-COVERED = 0.95
+from celery_budget.core.lesson import MOST_TASKS, Lesson
+from celery_budget.core.sketch import Profile, Sketch, bucket_of
+from celery_budget.core.summary import COVERED
 
 #: Executions of a type that are all looked at, and of how many later ones one is. What is known of
 #: a type that runs often moves little, and looking takes 5 us.
@@ -114,25 +21,56 @@ ONE_IN = 8
 #: has at most some twenty resources.
 MOST_SKETCHES = 20_000
 
+_Key = tuple[str, str]
+
 
 class Profiles:
-    """The sketches of one worker, by task type and resource.
+    """What one worker knows of task types.
 
     Attributes:
         version: Counts the changes of estimates.
     """
 
-    __slots__ = ("_estimates", "_runs", "_sketches", "version")
+    __slots__ = (
+        "_asked",
+        "_asks",
+        "_doubted",
+        "_estimates",
+        "_heard",
+        "_number",
+        "_runs",
+        "_sketches",
+        "_under_way",
+        "_untold",
+        "version",
+    )
 
     def __init__(self) -> None:
-        self._sketches: dict[tuple[str, str], Sketch] = {}
-        self._estimates: dict[tuple[str, str], int] = {}
+        #: All that is known: what the fleet told, what is on its way there, and what is untold.
+        self._sketches: dict[_Key, Sketch] = {}
+        self._heard: dict[_Key, Sketch] = {}
+        self._untold: dict[str, Profile] = {}
+        self._under_way: Lesson | None = None
+        self._asks: dict[str, None] = {}
+        self._asked: set[str] = set()
+        self._doubted: set[_Key] = set()
+        self._estimates: dict[_Key, int] = {}
         self._runs: dict[str, int] = {}
+        self._number = 0
         self.version = 0
 
     def estimate(self, task: str, resource: str) -> int | None:
-        """Tell what to set aside for an execution; None when none was seen."""
-        return self._estimates.get((task, resource))
+        """Tell what to set aside for an execution; None when none was seen.
+
+        A task type that is met for the first time is asked for in the next lesson.
+        """
+        known = self._estimates.get((task, resource))
+        if known is None and task not in self._asked:
+            if len(self._asked) >= MOST_SKETCHES:
+                self._asked.clear()
+            self._asked.add(task)
+            self._asks[task] = None
+        return known
 
     def is_due(self, task: str) -> bool:
         """Count an execution, and tell whether it should be observed."""
@@ -140,27 +78,125 @@ class Profiles:
         return runs <= ALL_SEEN or not runs % ONE_IN
 
     def observe(self, task: str, resource: str, units: int, reserved: int) -> None:
-        """Learn from one execution; see `Sketch.observe`."""
+        """Learn from one execution.
+
+        Args:
+            task: Its type.
+            resource: Which was measured.
+            units: What it used; >= 0.
+            reserved: What was set aside for it.
+        """
         key = (task, resource)
+        used, aside = bucket_of(units), bucket_of(reserved)
         sketch = self._sketches.get(key)
         if sketch is None:
-            if len(self._sketches) >= MOST_SKETCHES:
-                oldest = next(iter(self._sketches))
-                del self._sketches[oldest]
-                del self._estimates[oldest]
-                self._runs.pop(oldest[0], None)
-            sketch = self._sketches[key] = Sketch()
-        sketch.observe(units, reserved)
+            sketch = self._added(key)
+        sketch.observe(used, aside)
+        self._fresh(key).observe(used, aside)
+        self._estimated(key, sketch)
+
+    def _estimated(self, key: _Key, sketch: Sketch) -> None:
         estimate = sketch.quantile(COVERED)
         if estimate != self._estimates.get(key):
             self._estimates[key] = estimate
             self.version += 1
 
-    def listed(self) -> dict[tuple[str, str], Profile]:
-        """Describe all that is known, for people."""
-        return {
-            key: Profile(
-                sketch.count, sketch.quantile(0.5), sketch.quantile(COVERED), sketch.exceeded
-            )
-            for key, sketch in self._sketches.items()
-        }
+    def _fresh(self, key: _Key) -> Sketch:
+        """Give the sketch of what is untold."""
+        task, resource = key
+        profile = self._untold.get(task)
+        if profile is None:
+            profile = self._untold[task] = {}
+        sketch = profile.get(resource)
+        if sketch is None:
+            sketch = profile[resource] = Sketch()
+        return sketch
+
+    def _added(self, key: _Key) -> Sketch:
+        """Begin to remember; what has been remembered for longest goes when there is too much."""
+        if len(self._sketches) >= MOST_SKETCHES:
+            oldest = next(iter(self._sketches))
+            del self._sketches[oldest]
+            self._estimates.pop(oldest, None)
+            self._heard.pop(oldest, None)
+            self._doubted.discard(oldest)
+            self._runs.pop(oldest[0], None)
+            self._untold.pop(oldest[0], None)
+            self._asked.discard(oldest[0])
+        sketch = self._sketches[key] = Sketch()
+        return sketch
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether task types were met of which nothing is known, and are not asked for yet."""
+        return bool(self._asks) and self._under_way is None
+
+    def lesson(self, worker: str) -> Lesson | None:
+        """Write the next lesson, or the last one again as long as `heard` was not called for it.
+
+        Args:
+            worker: A name that no other process has, nor had.
+
+        Returns:
+            None when there is nothing to tell and nothing to ask.
+        """
+        if self._under_way is None and (self._untold or self._asks):
+            asked = []
+            for task in list(self._asks)[:MOST_TASKS]:
+                del self._asks[task]
+                if task not in self._untold:  # else it is told, and so heard of as well
+                    asked.append(task)
+            told, left = [], MOST_TASKS - len(asked)
+            for task, profile in self._untold.items():
+                left -= len(profile)
+                if left < 0:
+                    break
+                told.append((task, profile))
+            for task, _ in told:
+                del self._untold[task]
+            self._number += 1
+            self._under_way = Lesson(worker, self._number, tuple(told), tuple(asked))
+        return self._under_way
+
+    def heard(self, profiles: Mapping[str, Profile]) -> bool:
+        """Take what the fleet knows now, its answer to the lesson that is under way.
+
+        Returns:
+            Whether that gave the first estimate for something.
+        """
+        self._under_way = None
+        is_new = False
+        for task, profile in profiles.items():
+            for resource, fleets in profile.items():
+                key = (task, resource)
+                is_new |= key not in self._estimates
+                if key not in self._sketches:
+                    self._added(key)
+                before = self._heard.get(key)
+                if key in self._doubted:
+                    self._doubted.remove(key)
+                    # Not what another worker has told again that knew nearly as much.
+                    if before is not None and fleets.count < before.count / 2:
+                        self._fresh(key).add(before)
+                self._heard[key] = fleets
+                known = self._sketches[key] = fleets.copy()
+                untold = self._untold.get(task, {}).get(resource)
+                if untold is not None:
+                    known.add(untold)
+                self._estimated(key, known)
+        return is_new
+
+    def doubt(self) -> None:
+        """Take note that the fleet may have lost what it knew, and tell it again where it has."""
+        self._doubted.update(self._heard)
+
+    def listed(self, most: int) -> dict[str, Profile]:
+        """Give all that is known of task types, those met last first.
+
+        Args:
+            most: No more sketches than so many.
+        """
+        found: dict[str, Profile] = {}
+        for task, resource in list(reversed(self._sketches))[:most]:
+            found.setdefault(task, {})[resource] = self._sketches[task, resource]
+        return found

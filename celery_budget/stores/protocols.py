@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from celery_budget.core.accounting import Account
 from celery_budget.core.exchange import Answer, Report
+from celery_budget.core.lesson import Lesson
+from celery_budget.core.sketch import Profile
 from celery_budget.policy.live import Live
 
 
@@ -64,3 +66,47 @@ class Ledger(Protocol):
             LedgerUnavailable: it cannot be reached, or did not answer in time.
         """
         ...
+
+
+class ProfileStore(Protocol):
+    """What the workers of a fleet have learned of task types.
+
+    Calls may block for as long as its connection's time-outs allow, so a worker's main loop makes
+    none.
+    """
+
+    def learn(self, lesson: Lesson) -> dict[str, Profile]:
+        """Add what a worker has seen, and give it all that is known of the tasks it names.
+
+        A lesson whose number is not above that of the worker's last one was heard before, within
+        an hour, and adds nothing. All of it or nothing: an error means that it may or may not have
+        happened, and that the same lesson may be given again.
+
+        Raises:
+            LedgerUnavailable: it cannot be reached, or did not answer in time.
+        """
+        ...
+
+    def profiles(self, names: Sequence[str] | None = None, most: int = 1_000) -> dict[str, Profile]:
+        """Look profiles up, changing nothing.
+
+        Args:
+            names: Of which tasks; None: those that were learned of last, to the day.
+            most: No more than so many.
+
+        Raises:
+            LedgerUnavailable: it cannot be reached, or did not answer in time.
+        """
+        ...
+
+
+class Stores(NamedTuple):
+    """What a fleet remembers, in one place.
+
+    Attributes:
+        ledger: Its accounts.
+        profiles: What its tasks use.
+    """
+
+    ledger: Ledger
+    profiles: ProfileStore

@@ -19,6 +19,11 @@ if TYPE_CHECKING:
 TIMEOUT_S = 1.0
 
 
+def prefix(namespace: str) -> str:
+    """Tell how all keys of a fleet begin; the braces make a cluster keep them in one slot."""
+    return f"{{celery-budget:{namespace}}}:"
+
+
 def connect(url: str) -> Redis:
     """Make a client; it connects when it is first used.
 

@@ -13,7 +13,7 @@ from celery_budget.core.accounting import Account, AccountRule, Holder, Want
 from celery_budget.core.exchange import Answer, Granted, Line, Report
 from celery_budget.errors import LedgerUnavailable
 from celery_budget.policy.live import Live
-from celery_budget.stores.redis.connect import translated
+from celery_budget.stores.redis.connect import prefix, translated
 from celery_budget.stores.redis.scripts import Script
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ class RedisLedger:
         clock: Callable[[], int] | None = None,
     ) -> None:
         self._client = client
-        # The braces make a cluster keep all keys in one slot.
-        self._prefix = f"{{celery-budget:{namespace}}}:"
+        self._prefix = prefix(namespace)
         self._lease_us = lease_us
         self._clock = clock
         self._exchange = Script("exchange")

@@ -41,9 +41,10 @@ def test_a_fragment_is_no_script() -> None:
         Script("account")
 
 
-def test_fragments_name_what_they_need_and_are_given_it() -> None:
+@pytest.mark.parametrize("verb", ["exchange", "learn"])
+def test_fragments_name_what_they_need_and_are_given_it(verb: str) -> None:
     """A local function must stand before its use."""
-    uses = re.search(r"^-- Uses: (.+)$", LUA.joinpath("exchange.lua").read_text(), re.MULTILINE)
+    uses = re.search(r"^-- Uses: (.+)$", LUA.joinpath(f"{verb}.lua").read_text(), re.MULTILINE)
     assert uses is not None
     order = uses[1].split()
     for name in order:
@@ -55,4 +56,4 @@ def test_every_fragment_is_used() -> None:
     """One that is not is dead code."""
     names = {file.name.removesuffix(".lua") for file in LUA.iterdir()}
 
-    assert {"exchange", "change", "account", "share", "settle"} == names
+    assert {"exchange", "change", "account", "share", "settle", "learn", "sketch"} == names
