@@ -15,7 +15,7 @@ from celery.backends.base import Backend
 from celery.utils.imports import symbol_by_name
 
 from celery_budget.child.results import billing
-from celery_budget.ledger import ledger
+from celery_budget.ledger import stores
 from celery_budget.policy.load import load
 from celery_budget.producer.amqp import budgeted
 from celery_budget.producer.stamp import connect
@@ -99,7 +99,7 @@ class Installation:
         assert app is not None
         self.policy()
         region = app.conf.get("budget_region") or ""
-        return Services(partial(ledger, app), connect_meter, region, self._loaded_us)
+        return Services(partial(stores, app), connect_meter, region, self._loaded_us)
 
 
 def install(app: Celery, policy: Source = None) -> None:

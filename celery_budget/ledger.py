@@ -7,21 +7,22 @@ from typing import TYPE_CHECKING
 
 from celery.exceptions import ImproperlyConfigured
 
+from celery_budget.stores.protocols import Stores
+
 if TYPE_CHECKING:
     from celery import Celery
-
-    from celery_budget.stores.protocols import Ledger
 
 #: The settings; `CELERY_BUDGET_...` in Django.
 URL = "budget_ledger_url"
 NAMESPACE = "budget_namespace"
 
 _REDIS = ("redis://", "rediss://", "unix://", "redis+socket://")
-_MEMORY = "memory://"
+#: The URL of a ledger that each worker keeps by itself.
+MEMORY = "memory://"
 
 
-def ledger(app: Celery, lease_us: int) -> Ledger:
-    """Make the ledger of an app; it connects when it is first used.
+def stores(app: Celery, lease_us: int) -> Stores:
+    """Make the ledger of an app and what is kept beside it; they connect when first used.
 
     Args:
         app: Its setting `budget_ledger_url` decides, else its broker if that is Redis.
@@ -31,14 +32,22 @@ def ledger(app: Celery, lease_us: int) -> Ledger:
         ImproperlyConfigured: no setting names one, or it names what is none.
     """
     url = ledger_url(app)
-    if url == _MEMORY:
+    if url == MEMORY:
         from celery_budget.stores.memory import MemoryLedger  # noqa: PLC0415 - rarely used
+        from celery_budget.stores.memory_profiles import MemoryProfiles  # noqa: PLC0415
 
-        return MemoryLedger(lambda: time_ns() // 1_000, lease_us)
+        return Stores(MemoryLedger(_now_us, lease_us), MemoryProfiles(_now_us))
     from celery_budget.stores.redis.connect import connect  # noqa: PLC0415
     from celery_budget.stores.redis.ledger import RedisLedger  # noqa: PLC0415
+    from celery_budget.stores.redis.profiles import RedisProfiles  # noqa: PLC0415
 
-    return RedisLedger(connect(url), app.conf.get(NAMESPACE) or "default", lease_us)
+    client = connect(url)
+    namespace = app.conf.get(NAMESPACE) or "default"
+    return Stores(RedisLedger(client, namespace, lease_us), RedisProfiles(client, namespace))
+
+
+def _now_us() -> int:
+    return time_ns() // 1_000
 
 
 def ledger_url(app: Celery) -> str:
@@ -49,16 +58,16 @@ def ledger_url(app: Celery) -> str:
     """
     named = app.conf.get(URL)
     url: str = named or app.connection_for_read().as_uri(include_password=True)
-    if url.startswith(_REDIS) or url == _MEMORY:
+    if url.startswith(_REDIS) or url == MEMORY:
         return url.replace("redis+socket://", "unix://", 1)
     if named:
         scheme = url.partition("://")[0]
         raise ImproperlyConfigured(
             f"{URL} begins with {scheme!r}: give the URL of a Redis server, such as "
-            f"redis://localhost:6379/1, or {_MEMORY!r} for budgets of each worker by itself"
+            f"redis://localhost:6379/1, or {MEMORY!r} for budgets of each worker by itself"
         )
     raise ImproperlyConfigured(
         f"the policy has budgets, and the broker is not Redis: set {URL} to the URL of a Redis "
-        f"server, such as redis://localhost:6379/1, or to {_MEMORY!r} for budgets of each worker "
+        f"server, such as redis://localhost:6379/1, or to {MEMORY!r} for budgets of each worker "
         "by itself"
     )

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from celery_budget.ledger import ledger
+from celery_budget.ledger import stores
 from celery_budget.units import format_amount, format_seconds
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def accounts(app: Celery, most: int) -> list[AccountStatus]:
     Raises:
         LedgerUnavailable: the ledger cannot be reached.
     """
-    found = ledger(app, _NO_LEASE).accounts(most=most)
+    found = stores(app, _NO_LEASE).ledger.accounts(most=most)
     return [describe(name, account) for name, account in sorted(found.items())]
 
 

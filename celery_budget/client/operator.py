@@ -21,7 +21,7 @@ from msgspec import json
 from celery_budget.app import installed
 from celery_budget.client.workers import Workers
 from celery_budget.errors import NotInstalled, OptionError, PolicyError, Problem
-from celery_budget.ledger import ledger
+from celery_budget.ledger import stores
 from celery_budget.policy.budget import Scope
 from celery_budget.policy.live import MOST_PAUSES, PAUSABLE, Live, Pause
 from celery_budget.policy.load import load
@@ -86,7 +86,7 @@ class Operator:
             raise NotInstalled(str(self._app.main))
         self._policy = installation.policy()
         self._timeout = timeout
-        self._ledger: Ledger = ledger(self._app, _NO_LEASE)
+        self._ledger: Ledger = stores(self._app, _NO_LEASE).ledger
 
     def live(self) -> Live:
         """Tell what operators have changed.

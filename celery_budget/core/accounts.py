@@ -18,6 +18,7 @@ from celery_budget.core.exchange import MOST_LINES, Answer, Line
 from celery_budget.core.groups import Groups, Place
 from celery_budget.core.loss import Recollection, refill
 from celery_budget.core.needs import COUNTED, ONE, Needs, add_up, look_ahead, wants_of
+from celery_budget.core.sketch import Profile
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.budget import Action, BudgetRule, Window
 from celery_budget.policy.live import Pause
@@ -274,7 +275,8 @@ class Accounts:
             return self.settle(group, costs, tuple(0 for _ in costs), now)
         resources = [allowance.resource for allowance in group.allowances]
         if self.profiles.is_due(ticket.task):
-            for resource, units in zip(resources, costs, strict=True):
+            # Once, though it may be limited in several scopes.
+            for resource, units in dict(zip(resources, costs, strict=True)).items():
                 if resource in usage:
                     self.profiles.observe(ticket.task, resource, usage[resource], units)
         return self.settle(group, costs, tuple(map(usage.get, resources, costs)), now)
@@ -364,6 +366,7 @@ class Accounts:
         """
         if self._recollection.meet(answer.epoch):
             self.is_urgent = True
+            self.profiles.doubt()
         self._workers = max(1, answer.workers)
         self.is_heard = True
         woken: list[Group] = []
@@ -404,6 +407,13 @@ class Accounts:
         for group in groups:
             self.unblocked(group)
         return groups
+
+    def learned(self, profiles: Mapping[str, Profile]) -> list[Group]:
+        """Take what the fleet knows of task types, and give the groups that may go on.
+
+        Those that wait do so for what was guessed before.
+        """
+        return self._released() if self.profiles.heard(profiles) else []
 
     def lose(self) -> list[Group]:
         """Trust nothing that was granted; give the groups that go on without."""

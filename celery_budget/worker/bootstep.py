@@ -213,7 +213,7 @@ class BandStep(StartStopStep):
         Without budgets the ledger still tells what operators change, if there is one.
         """
         try:
-            ledger = services.ledger(int(LEASE_S * 1e6))
+            stores = services.stores(int(LEASE_S * 1e6))
         except ImproperlyConfigured:
             if policy.budgets:
                 raise
@@ -229,7 +229,7 @@ class BandStep(StartStopStep):
             policy, place, calendar_window, lease_s=LEASE_S, version=services.version
         )
         leases = Leases(
-            ledger,
+            stores,
             accounts,
             worker,
             lambda: self.pump.dispatcher.slots,

@@ -2,7 +2,8 @@
 
 The loop's side writes a report when it is time and takes in the answer; a thread of its own does
 nothing but wait for the ledger. One report is under way at a time. One that failed is sent again
-as it is, so that nothing it tells counts twice.
+as it is, so that nothing it tells counts twice. Now and then a lesson, what task types have used,
+goes with a report.
 """
 
 from __future__ import annotations
@@ -13,20 +14,22 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from random import Random
-from threading import Thread
+from threading import Event, Thread
 from time import monotonic, time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from celery.utils.log import get_logger
 
 from celery_budget.core.exchange import Answer, Report
+from celery_budget.core.lesson import Lesson
 from celery_budget.errors import LedgerUnavailable
 from celery_budget.policy.live import Live
+from celery_budget.worker.lessons import Heard, Lessons
 
 if TYPE_CHECKING:
     from celery_budget.core.accounts import Accounts
     from celery_budget.core.admission import Group
-    from celery_budget.stores.protocols import Ledger
+    from celery_budget.stores.protocols import Stores
     from celery_budget.worker.changes import Change, Changes
 
 logger = get_logger(__name__)
@@ -77,13 +80,21 @@ _Result = Answer | LedgerUnavailable | None
 class _Sent:
     report: Report
     at: float
+    lesson: Lesson | None = None
+
+
+class _Done(NamedTuple):
+    sent: _Sent | None
+    result: _Result
+    change: Change | None
+    heard: Heard | None
 
 
 class Leases:
     """The exchange of one worker with the ledger.
 
     Args:
-        ledger: Only this one's thread calls it.
+        stores: Only this one's thread calls them.
         accounts: The worker's books.
         worker: A name that no other process has, nor had.
         slots: Tells how many there are.
@@ -94,7 +105,7 @@ class Leases:
 
     def __init__(
         self,
-        ledger: Ledger,
+        stores: Stores,
         accounts: Accounts,
         worker: str,
         slots: Callable[[], int],
@@ -107,7 +118,8 @@ class Leases:
         self._live = Live()
         self._is_refreshed = False
         self._unread, self._looked = -1, 0
-        self._ledger = ledger
+        self._ledger = stores.ledger
+        self._lessons = Lessons(stores.profiles, accounts, worker)
         self._accounts = accounts
         self._worker = worker
         self._slots = slots
@@ -116,7 +128,8 @@ class Leases:
         self._number = 0
         self._epoch = ""
         self._tasks: SimpleQueue[_Sent | None] = SimpleQueue()
-        self._done: deque[tuple[_Sent | None, _Result, Change | None]] = deque()
+        self._done: deque[_Done] = deque()
+        self._idle = Event()
         self._thread: Thread | None = None
         self._draining: AbstractContextManager[object] | None = None
         self._is_under_way = False
@@ -173,13 +186,14 @@ class Leases:
         if self._thread is None:
             return
         self._draining = None
-        while self._done:
-            self.poll()
+        begun = monotonic()
+        self._idle.wait(CLOSED_S)
+        self._take_in()
         if not self._is_under_way:
-            self._send(monotonic())
+            self._send(monotonic(), is_last=True)
         self._tasks.put(None)
-        self._thread.join(timeout=CLOSED_S)
-        is_told = bool(self._done) and isinstance(self._done[-1][1], Answer)
+        self._thread.join(timeout=max(0.0, begun + CLOSED_S - monotonic()))
+        is_told = bool(self._done) and isinstance(self._done[-1].result, Answer)
         if self._thread.is_alive() or not is_told:
             logger.warning(
                 "The ledger has not taken this worker's last report: what it spent last is missing "
@@ -189,7 +203,7 @@ class Leases:
 
     def _carry(self) -> None:
         """Wait for the ledger, in a thread of its own."""
-        self._tell(None, None, self._look(0))
+        self._tell(_Done(None, None, self._look(0), None))
         while True:
             try:
                 sent = self._tasks.get(timeout=RENEWED_S)
@@ -201,6 +215,8 @@ class Leases:
                 continue
             if sent is None:
                 return
+            # First: what is known of a task type should be here before its first grant is.
+            heard = None if sent.lesson is None else self._lessons.carry(sent.lesson)
             result: _Result
             change = None
             try:
@@ -214,11 +230,12 @@ class Leases:
                     int(monotonic()),
                 ):
                     change = self._look(version)
-            self._tell(sent, result, change)
+            self._tell(_Done(sent, result, change, heard))
 
-    def _tell(self, sent: _Sent | None, result: _Result, change: Change | None) -> None:
+    def _tell(self, done: _Done) -> None:
         """Hand something to the loop."""
-        self._done.append((sent, result, change))
+        self._done.append(done)
+        self._idle.set()
         if self._wake is not None:
             self._wake()
 
@@ -248,15 +265,7 @@ class Leases:
 
     def poll(self) -> float:
         """Take in answers and send what is due; tell in how many seconds to ask again."""
-        while self._done:
-            sent, result, change = self._done.popleft()
-            self._is_under_way = False
-            if sent is not None and isinstance(result, Answer):
-                self._heard(sent, result)
-            elif sent is not None and isinstance(result, LedgerUnavailable):
-                self._missed(sent, result)
-            if change is not None:
-                self._changed(change)
+        self._take_in()
         now = monotonic()
         if self._accounts.is_trusted and now >= self._trusted_until:
             # Before the ledger gives to others what this worker holds.
@@ -273,6 +282,21 @@ class Leases:
         self._send(now)
         return TICK_S
 
+    def _take_in(self) -> None:
+        while self._done:
+            sent, result, change, heard = self._done.popleft()
+            self._is_under_way = False
+            if sent is not None and isinstance(result, Answer):
+                # First: it may tell that the fleet's profiles were lost.
+                self._heard(sent, result)
+            elif sent is not None and isinstance(result, LedgerUnavailable):
+                self._missed(sent, result)
+            if change is not None:
+                self._changed(change)
+            if heard is not None:
+                is_there = isinstance(result, Answer)
+                self._resumed(self._lessons.take_in(heard, is_ledger_there=is_there))
+
     def _pace(self, now: float) -> float:
         """Tell how long after the last report the next one is due, seconds."""
         if self._failed is not None:
@@ -285,18 +309,21 @@ class Leases:
         free_s = (accounts.next_us() - self._ledger_us(now)) / _MICROS
         return max(LEAST_S, min(now + free_s - self._last, IDLE_S))
 
-    def _send(self, now: float) -> None:
+    def _send(self, now: float, *, is_last: bool = False) -> None:
         sent = self._failed
         if sent is None:
             lines = self._accounts.lines(time(), self._ledger_us(now), self._slots())
             self._number += 1
             late_us = int(LATE_TICKS * TICK_S * _MICROS)
-            sent = _Sent(Report(self._worker, self._number, self._epoch, late_us, lines), now)
+            report = Report(self._worker, self._number, self._epoch, late_us, lines)
+            lesson = self._lessons.last() if is_last else self._lessons.due(now)
+            sent = _Sent(report, now, lesson)
         else:
             sent = _Sent(sent.report, now)
         self._failed = None
         self._is_refreshed = False
         self._is_under_way = True
+        self._idle.clear()
         self._last = now
         self._tasks.put(sent)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
-    from celery_budget.stores.protocols import Ledger
+    from celery_budget.stores.protocols import Stores
     from celery_budget.worker.metering import Connect
 
 
@@ -14,13 +14,14 @@ class Services(NamedTuple):
     """Made by `install` for the worker's bootstep.
 
     Attributes:
-        ledger: Makes the ledger, with leases of so many microseconds; connects to nothing yet.
+        stores: Makes the ledger, with leases of so many microseconds, and what is kept beside it;
+            connects to nothing yet.
         connect: Makes the meter of the children.
         region: Of this worker; "" when none was named.
         version: Of the policy: when it was loaded, microseconds since 1970.
     """
 
-    ledger: Callable[[int], Ledger]
+    stores: Callable[[int], Stores]
     connect: Connect
     region: str
     version: int

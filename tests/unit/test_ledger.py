@@ -7,9 +7,10 @@ from celery import Celery
 from celery.exceptions import ImproperlyConfigured
 
 from celery_budget.core.exchange import Report
-from celery_budget.ledger import ledger, ledger_url
+from celery_budget.ledger import ledger_url, stores
 from celery_budget.stores.memory import MemoryLedger
 from celery_budget.stores.redis.ledger import RedisLedger
+from celery_budget.stores.redis.profiles import RedisProfiles
 
 
 def app(broker: str, **settings: object) -> Celery:
@@ -61,19 +62,25 @@ def test_what_is_no_ledger_is_refused_without_its_password() -> None:
 
 def test_memory_is_a_ledger_for_one_worker() -> None:
     """It answers without any server."""
-    made = ledger(app("amqp://broker", budget_ledger_url="memory://"), 5_000_000)
-    answer = made.exchange(Report("worker", 1, "", 50_000))
+    made = stores(app("amqp://broker", budget_ledger_url="memory://"), 5_000_000)
+    answer = made.ledger.exchange(Report("worker", 1, "", 50_000))
 
-    assert isinstance(made, MemoryLedger)
+    assert isinstance(made.ledger, MemoryLedger)
+    assert {} == made.profiles.profiles()
     assert 5_000_000 == answer.until - answer.now
 
 
 def test_a_namespace_keeps_fleets_apart() -> None:
     """Two fleets of one server have accounts of the same names."""
     made = [
-        ledger(app("redis://nowhere:1", budget_namespace=name), 5_000_000)
+        stores(app("redis://nowhere:1", budget_namespace=name), 5_000_000)
         for name in (None, "shop", "mail")
     ]
 
-    assert all(isinstance(each, RedisLedger) for each in made)
-    assert 3 == len({each._key("account", "fleet usd") for each in made})  # type: ignore[attr-defined]
+    for ledger, profiles in made:
+        assert isinstance(ledger, RedisLedger)
+        assert isinstance(profiles, RedisProfiles)
+        # A worker has one connection for both.
+        assert ledger._client is profiles._client
+        assert ledger._prefix == profiles._prefix
+    assert 3 == len({ledger._prefix for ledger, _ in made})  # type: ignore[attr-defined]

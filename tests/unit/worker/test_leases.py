@@ -17,6 +17,8 @@ from celery_budget.core.ticket import Ticket
 from celery_budget.errors import LedgerUnavailable
 from celery_budget.policy.load import load
 from celery_budget.stores.memory import MemoryLedger
+from celery_budget.stores.memory_profiles import MemoryProfiles
+from celery_budget.stores.protocols import ProfileStore, Stores
 from celery_budget.worker import leases as module
 from celery_budget.worker.changes import Change, Changes
 from celery_budget.worker.leases import (
@@ -62,7 +64,7 @@ class Away(MemoryLedger):
 class Desk:
     """One worker's books and leases, without a loop."""
 
-    def __init__(self, on_loss: str = "local") -> None:
+    def __init__(self, on_loss: str = "local", profiles: ProfileStore | None = None) -> None:
         self.now = 1_000.0
         bands = {"default": {"on_ledger_loss": on_loss}}
         budgets = {"fleet": {"usd": "10/1d"}}
@@ -72,9 +74,10 @@ class Desk:
             policy, {}, lambda _window, _now: CalendarWindow(0, 0, 0), lease_s=LEASE_S
         )
         self.dispatcher = Dispatcher(policy.bands, 2, accounts=self.accounts)
+        stores = Stores(self.ledger, profiles or MemoryProfiles(lambda: 0))
         self.changes: list[Change] = []
         self.leases = Leases(
-            self.ledger,
+            stores,
             self.accounts,
             "worker",
             lambda: 2,
