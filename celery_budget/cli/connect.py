@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import click
+from celery.exceptions import ImproperlyConfigured
 from kombu.exceptions import OperationalError
 
 from celery_budget.client import Client
@@ -27,7 +28,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 @contextmanager
-def connected(ctx: click.Context, timeout: float) -> Iterator[Client]:
+def opened(ctx: click.Context, timeout: float) -> Iterator[Client]:
     """Give a client of the app; what it raises ends the command with a text and a status.
 
     Args:
@@ -36,12 +37,8 @@ def connected(ctx: click.Context, timeout: float) -> Iterator[Client]:
     """
     app = ctx.obj.app
     try:
-        client = Client(app, timeout=timeout)
-        with app.connection_for_write() as connection:
-            # Else the first broadcast would try to connect again and again.
-            connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)
-        yield client
-    except (NotInstalled, OptionError) as error:
+        yield Client(app, timeout=timeout)
+    except (NotInstalled, OptionError, ImproperlyConfigured) as error:
         raise click.UsageError(str(error), ctx) from error
     except BudgetError as error:
         raise click.ClickException(str(error)) from error
@@ -49,3 +46,21 @@ def connected(ctx: click.Context, timeout: float) -> Iterator[Client]:
         raise click.ClickException(
             f"the broker {app.connection_for_write().as_uri()} cannot be reached: {error}"
         ) from error
+
+
+@contextmanager
+def connected(ctx: click.Context, timeout: float) -> Iterator[Client]:
+    """Give a client as `opened` does, once the broker was reached."""
+    with opened(ctx, timeout) as client:
+        reach_broker(ctx)
+        yield client
+
+
+def reach_broker(ctx: click.Context) -> None:
+    """Try once; the first broadcast would try again and again.
+
+    Raises:
+        OperationalError: it cannot be reached.
+    """
+    with ctx.obj.app.connection_for_write() as connection:
+        connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0)

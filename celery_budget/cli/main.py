@@ -45,6 +45,7 @@ class LazyGroup(click.Group):
         "check": "celery_budget.cli.check:check",
         "status": "celery_budget.cli.status:status",
         "top": "celery_budget.cli.top:top",
+        "catalogue": "celery_budget.cli.catalogue:catalogue",
         "move": "celery_budget.cli.task:move",
         "promote": "celery_budget.cli.task:promote",
         "demote": "celery_budget.cli.task:demote",

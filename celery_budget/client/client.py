@@ -19,6 +19,13 @@ from celery_budget.client.accounts import AccountStatus
 from celery_budget.client.accounts import accounts as list_accounts
 from celery_budget.client.amqp import AmqpQueues
 from celery_budget.client.answers import Answers, ask, fleet_of
+from celery_budget.client.catalogue import (
+    CatalogueEntry,
+    fleets_profiles,
+    is_kept_by_workers,
+    list_tasks,
+    workers_profiles,
+)
 from celery_budget.client.copy import Target
 from celery_budget.client.fleet import Fleet
 from celery_budget.client.polled import PolledQueues
@@ -225,6 +232,31 @@ class Client:
             LedgerUnavailable: the ledger cannot be reached.
         """
         return list_accounts(self._app, most) if self._policy.budgets else []
+
+    def catalogue(self, pattern: str = "*") -> list[CatalogueEntry]:
+        """List task types, each with its band and what the fleet has learned of it.
+
+        Asks the workers only where each of them keeps a ledger of its own (`memory://`).
+
+        Args:
+            pattern: Shell pattern over task names.
+
+        Raises:
+            LedgerUnavailable: the ledger's server cannot be reached.
+        """
+        profiles = {}
+        if self._policy.budgets:
+            profiles = (
+                workers_profiles(self._workers, self._timeout)
+                if self.asks_for_profiles
+                else fleets_profiles(self._app)
+            )
+        return list_tasks(self._app, self._policy, profiles, pattern)
+
+    @property
+    def asks_for_profiles(self) -> bool:
+        """Whether `catalogue` asks the workers."""
+        return bool(self._policy.budgets) and is_kept_by_workers(self._app)
 
     def _queues(self) -> Queues:
         match self._workers.driver:

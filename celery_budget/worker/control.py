@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 #: Tickets listed in full in one answer; the counts are always whole.
 MOST_LISTED = 100
 
+#: Sketches in one answer, some 300 bytes each.
+MOST_SKETCHES = 1_000
+
 #: Moves told to a worker that starts. An answer goes to the broker as one message.
 MOST_MOVES = 1_000
 
@@ -71,6 +74,22 @@ def budget(state: Any, **_: object) -> Reply:
         "held": _listed(step, now),
         "moves": len(step.moves),
         "note": step.live.note,
+    }
+
+
+@inspect_command(default_timeout=1.0)
+def budget_profiles(state: Any, **_: object) -> Reply:
+    """What this worker knows of what its task types use; each sketch as a row of numbers."""
+    step = _step(state)
+    accounts = None if step is None else step.pump.dispatcher.accounts
+    if accounts is None:
+        return {"profiles": {}, "note": "this worker has no budgets, and learns nothing"}
+    profiles = accounts.profiles.listed(MOST_SKETCHES)
+    return {
+        "profiles": {
+            task: {resource: sketch.flat() for resource, sketch in profile.items()}
+            for task, profile in profiles.items()
+        }
     }
 
 

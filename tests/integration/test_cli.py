@@ -184,3 +184,13 @@ def test_an_app_without_install_is_told_what_to_do(run: Run) -> None:
 
     assert 2 == told.returncode
     assert "from celery_budget import install; install(app)" in told.stderr
+
+
+def test_the_catalogue_needs_no_worker_and_no_ledger_without_budgets(run: Run) -> None:
+    """It lists the app's task types and their bands all the same."""
+    listed = json.loads(run("budget", "catalogue", "--json", broker="amqp://nobody:1").stdout)
+    shown = run("budget", "catalogue", "*.note")
+
+    assert 0 == shown.returncode
+    assert "tests.apps.bands.note" in shown.stdout
+    assert "tests.apps.bands.note" in {entry["task"] for entry in listed}
