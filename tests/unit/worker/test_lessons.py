@@ -42,7 +42,7 @@ class Pupil(Desk):
 
     def __init__(self) -> None:
         self.profiles = Deaf(lambda: 0)
-        super().__init__(self.profiles)
+        super().__init__(profiles=self.profiles)
 
     def run(self, usd: int) -> None:
         """Run a task of an unknown cost from its start to its end."""
