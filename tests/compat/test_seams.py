@@ -139,6 +139,7 @@ def test_a_flush_keeps_the_tasks_that_children_run() -> None:
     seams.flush(SimpleNamespace(_pool=SimpleNamespace(_cache=cache), flush=cache.clear))
 
     assert {1: running} == cache
+    seams.flush(SimpleNamespace(_pool=None))  # as a cold shutdown leaves it
 
 
 def test_the_signal_of_a_soft_time_limit_is_that_of_ceilings() -> None:

@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 
 from celery_budget.core.accounting import MOST_GONE, AccountRule
-from celery_budget.core.exchange import Line
+from celery_budget.core.exchange import MOST_LINES, Line
 from celery_budget.embedded import RedisServer
 from celery_budget.errors import LedgerUnavailable
 from celery_budget.stores.redis.connect import connect
@@ -99,14 +99,14 @@ def test_the_index_is_swept(redis_broker: Broker, client: Redis) -> None:
     fleet = Fleet(RedisLedger(connect(redis_broker.url), "n", LEASE_US, clock), clock, int)
     worker = fleet.worker("w")
     for part in range(3):
-        worker.send(*(Line(f"a{part} {i}", CAPACITY, wants=(want(1),)) for i in range(200)))
+        worker.send(*(Line(f"a{part} {i}", CAPACITY, wants=(want(1),)) for i in range(MOST_LINES)))
     before = client.zcard("{celery-budget:n}:accounts")
     clock.pass_s(90)
-    worker.send(*(Line(f"b{i}", CAPACITY, wants=(want(1),)) for i in range(200)))
-    worker.send(*(Line(f"b{i}", CAPACITY, wants=(want(1),)) for i in range(200)))
+    worker.send(*(Line(f"b{i}", CAPACITY, wants=(want(1),)) for i in range(MOST_LINES)))
+    worker.send(*(Line(f"b{i}", CAPACITY, wants=(want(1),)) for i in range(MOST_LINES)))
 
-    assert 600 == before
-    assert 200 == client.zcard("{celery-budget:n}:accounts")
+    assert 3 * MOST_LINES == before
+    assert MOST_LINES == client.zcard("{celery-budget:n}:accounts")
 
 
 def test_an_account_that_is_full_again_leaves_the_index_at_once(

@@ -163,6 +163,7 @@ def test_cold_shutdown_returns_what_is_held_and_what_runs_late(
     wait_for(lambda: are_held(shop, ids), what="ten held tickets")
     worker.send(signal.SIGQUIT)
     worker.wait()
+    assert "Error on terminating" not in worker.log
     gate.touch()
     start(fleet, concurrency=1)
     wait_for(lambda: fleet.journal.count("ran", key=key) == 10, what="what was held")

@@ -25,6 +25,8 @@ def flush(pool: Any) -> None:
     Celery 5.6.0 drops all: nobody is told of their ends, and no slot becomes free again.
     Relies on `TaskPool._pool`, `Pool._cache` and the jobs' `_job`, `_accepted` and `ready`.
     """
+    if pool._pool is None:
+        return  # a cold shutdown has stopped it, and nothing is left to drop
     cache = pool._pool._cache
     running = [job for job in list(cache.values()) if job._accepted]
     pool.flush()
