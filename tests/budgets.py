@@ -149,3 +149,23 @@ def publish(task: Any, arguments: Sequence[tuple[object, ...]], **options: objec
     """Publish calls over one connection; give the ids."""
     with task.app.producer_pool.acquire(block=True) as producer:
         return [task.apply_async(args, producer=producer, **options).id for args in arguments]
+
+
+def most_within(times: Sequence[float], seconds: float) -> int:
+    """Tell how many there were at most in any stretch of so many seconds."""
+    most = first = 0
+    for place, at in enumerate(times):
+        while at - times[first] >= seconds:
+            first += 1
+        most = max(most, place - first + 1)
+    return most
+
+
+def most_at_once(intervals: Sequence[tuple[float, float]]) -> int:
+    """Tell how many intervals overlapped at most; one may begin as another ends."""
+    changes = sorted([(a, 1) for a, _ in intervals] + [(b, -1) for _, b in intervals])
+    most = running = 0
+    for _, change in changes:
+        running += change
+        most = max(most, running)
+    return most

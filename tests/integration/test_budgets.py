@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ from celery_budget.cli.status import status as status_command
 from celery_budget.cli.top import top
 from celery_budget.embedded import RedisServer
 from celery_budget.errors import BudgetRefused
-from tests.budgets import MILLION, SINGLE, Budgets, Make, publish
+from tests.budgets import MILLION, SINGLE, Budgets, Make, most_at_once, most_within, publish
 from tests.conftest import WaitFor
 from tests.integration.test_examples import Example
 from tests.servers import Broker, empty, own_database
@@ -37,26 +37,6 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 #: Bodies that a busy machine may run later than they were started, and so closer to the next ones.
 LATE = 3
-
-
-def most_within(times: Sequence[float], seconds: float) -> int:
-    """Tell how many there were at most in any stretch of so many seconds."""
-    most = first = 0
-    for place, at in enumerate(times):
-        while at - times[first] >= seconds:
-            first += 1
-        most = max(most, place - first + 1)
-    return most
-
-
-def most_at_once(intervals: Sequence[tuple[float, float]]) -> int:
-    """Tell how many intervals overlapped at most; one may begin as another ends."""
-    changes = sorted([(a, 1) for a, _ in intervals] + [(b, -1) for _, b in intervals])
-    most = running = 0
-    for _, change in changes:
-        running += change
-        most = max(most, running)
-    return most
 
 
 # --- what several workers share ---

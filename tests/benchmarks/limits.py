@@ -1,0 +1,120 @@
+"""How exactly limits hold for a fleet: `python -m tests.benchmarks.limits`.
+
+Three workers with two slots each, one ledger. First `starts = "50/1s"` with a backlog: how many
+start, and how many in the fullest second. Then `slots = 3` while one worker after the other is
+killed with SIGKILL and started again: how many bodies overlap, by their own records, and how soon
+what a dead worker held is used again.
+"""
+
+from __future__ import annotations
+
+import signal
+import tempfile
+import time
+from collections.abc import Mapping
+from math import inf
+from pathlib import Path
+
+import click
+
+from celery_budget.embedded import RedisServer
+from celery_budget.worker.leases import LEASE_S
+from tests.budgets import Budgets, most_at_once, most_within, publish
+
+_WORKERS, _SLOTS = 3, 2
+_RATE, _HELD = 50, 3
+_SERVICE_S = 0.1
+_KILLED_EVERY_S = 5.0
+
+
+def _fleet(server: RedisServer, directory: Path, budget: Mapping[str, object]) -> Budgets:
+    directory.mkdir()
+    budgets = Budgets(server, directory, {"budgets": {"task:*": budget}})
+    budgets.start(_WORKERS, slots=_SLOTS)
+    return budgets
+
+
+def measure_rate(server: RedisServer, directory: Path, seconds: float) -> tuple[int, int]:
+    """Tell how many tasks started in so many seconds, and in the fullest second."""
+    budgets = _fleet(server, directory, {"starts": f"{_RATE}/1s"})
+    try:
+        calls = [("n", number) for number in range(int(_RATE * seconds * 1.2))]
+        publish(budgets.sender().note, calls)
+        time.sleep(seconds + 5)  # the measurement itself
+        times = budgets.times("ran", "n")
+    finally:
+        budgets.close()
+    # The first two seconds are for three workers to hear of one another.
+    begin = times[0] + 2
+    return sum(begin <= at < begin + seconds for at in times), most_within(times, 1.0)
+
+
+def measure_slots(
+    server: RedisServer, directory: Path, seconds: float
+) -> tuple[int, float, list[float]]:
+    """Tell the most at once, the part of three slots that was used, and how long none started.
+
+    Args:
+        server: For messages and the ledger.
+        directory: For files of this measurement alone.
+        seconds: How long it lasts.
+
+    Returns:
+        The last: for each kill, seconds until three ran again.
+    """
+    budgets = _fleet(server, directory, {"slots": _HELD})
+    kills: list[float] = []
+    try:
+        calls = [("p", _SERVICE_S, number) for number in range(int(seconds * _HELD / _SERVICE_S))]
+        publish(budgets.sender().pause, calls)
+        begun = time.monotonic()
+        while time.monotonic() < begun + seconds:
+            time.sleep(_KILLED_EVERY_S)
+            victim = budgets.workers[-_WORKERS]
+            kills.append(time.time())
+            victim.send(signal.SIGKILL)
+            budgets.spawn(slots=_SLOTS)
+        time.sleep(2 * LEASE_S)
+        started = {
+            (entry["worker"], entry["number"], place): entry["at"]
+            for place, entry in enumerate(budgets.journal.entries("started"))
+        }
+        ended = {
+            (entry["worker"], entry["number"]): entry["at"]
+            for entry in budgets.journal.entries("ended")
+        }
+    finally:
+        for worker in budgets.workers:
+            worker.kill()
+    runs = [
+        (at, ended[worker, number])
+        for (worker, number, _), at in started.items()
+        if (worker, number) in ended
+    ]
+    last = max(end for _, end in runs)
+    used = sum(end - begin for begin, end in runs) / (_HELD * (last - min(runs)[0]))
+    full = []
+    for kill in kills:
+        later = sorted(begin for begin, _ in runs if begin > kill + 0.2)
+        again = (at for at in later if sum(begin <= at < end for begin, end in runs) >= _HELD)
+        full.append(next(again, inf) - kill)
+    return most_at_once(runs), used, full
+
+
+@click.command()
+@click.option("--seconds", default=30.0, help="Of each measurement.")
+def main(seconds: float) -> None:
+    """Measure both."""
+    with RedisServer() as server, tempfile.TemporaryDirectory() as scratch:
+        count, most = measure_rate(server, Path(scratch) / "rate", seconds)
+        wanted = _RATE * seconds
+        text = f"starts: {count} in {seconds:.0f} s, {count / wanted:.1%} of {wanted:.0f}"
+        click.echo(f"{text}; at most {most} in one second, {_RATE + _RATE // 10} allowed", err=True)
+        at_once, used, full = measure_slots(server, Path(scratch) / "slots", seconds)
+        text = f"slots: at most {at_once} at once of {_HELD}, {used:.0%} of them used"
+        waits = ", ".join(f"{each:.1f}" for each in full)
+        click.echo(f"{text}; all used again after {waits} s (lease {LEASE_S:.0f} s)", err=True)
+
+
+if __name__ == "__main__":
+    main()
