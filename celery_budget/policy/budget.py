@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from math import inf
 
 #: Pairs of a resource and its units, sorted by resource.
 Cost = tuple[tuple[str, int], ...]
@@ -31,6 +32,7 @@ class Scope(StrEnum):
     TASK = "task"  # a task name
     TENANT = "tenant"
     HEADER = "header"  # the value of a message header
+    ENVELOPE = "envelope"  # an envelope's id; no table of the policy names one
 
 
 class Action(StrEnum):
@@ -47,17 +49,22 @@ class Window:
     """The time that a budget's limit is for.
 
     Attributes:
-        length_us: Microseconds, > 0; 0 for a calendar window.
+        length_us: Microseconds, > 0; 0 for a calendar window and that of an envelope.
         calendar: "day", "week" (from Monday), "month", or "" for one with a length.
         time_zone: IANA name; means something to calendar windows only.
         turns: True when the whole limit is there as a window begins, False when it refills
             steadily.
+        kept_us: Of the one window of an envelope, whose limit never comes back: until when its
+            account is kept, microseconds since 1970; 0 otherwise.
+        ends: Of the same: from when on nothing of it is left, Unix seconds; inf otherwise.
     """
 
     length_us: int
     calendar: str = ""
     time_zone: str = "UTC"
     turns: bool = False
+    kept_us: int = 0
+    ends: float = inf
 
 
 @dataclass(frozen=True, slots=True)

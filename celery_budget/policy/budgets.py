@@ -19,7 +19,7 @@ from celery_budget.policy.scope import Target, read_target
 from celery_budget.policy.table import Table, kind
 from celery_budget.units import share
 
-_SCOPES = tuple(Scope)
+_SCOPES = tuple(scope for scope in Scope if scope is not Scope.ENVELOPE)
 
 
 def read_budgets(raw: object, bands: Sequence[str], problems: Problems) -> list[BudgetRule]:

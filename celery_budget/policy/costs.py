@@ -10,6 +10,7 @@ from typing import TypeGuard
 
 from celery_budget.errors import AmountError
 from celery_budget.policy.budget import BudgetRule, Cost
+from celery_budget.policy.envelope import EnvelopeRule
 from celery_budget.policy.model import TaskRule
 from celery_budget.policy.names import is_name
 from celery_budget.policy.problems import Problems, join
@@ -63,10 +64,15 @@ def is_resource(name: object, path: str, problems: Problems) -> TypeGuard[str]:
 
 
 def bound_customs(
-    budgets: Iterable[BudgetRule], rules: Iterable[TaskRule], problems: Problems
+    budgets: Iterable[BudgetRule],
+    rules: Iterable[TaskRule],
+    envelopes: EnvelopeRule | None,
+    problems: Problems,
 ) -> None:
     """Note the first custom resource that is one too many."""
     named = [(budget.path, budget.resource) for budget in budgets]
+    if envelopes is not None:
+        named += [("envelopes.resources", resource) for resource in envelopes.resources]
     for rule in rules:
         path = join(join("tasks", rule.pattern), "cost")
         named += [(join(path, resource), resource) for resource, _ in rule.cost or ()]

@@ -210,6 +210,34 @@ class TenantTable(Struct, forbid_unknown_fields=True):
     ] = 1.0
 
 
+class EnvelopesTable(Struct, forbid_unknown_fields=True):
+    """What holds for the envelopes of workflows, `[envelopes]`."""
+
+    on_exhausted: (
+        Annotated[
+            ActionName | list[StepTable],
+            Meta(description="What happens to parts when one is used up. Default: shed."),
+        ]
+        | UnsetType
+    ) = UNSET
+    at: (
+        Annotated[
+            Share, Meta(description="Used share of an amount where a single on_exhausted begins.")
+        ]
+        | UnsetType
+    ) = UNSET
+    resources: (
+        Annotated[
+            list[ResourceName],
+            Meta(
+                max_length=MAX_RESOURCES,
+                description="What envelopes may name beside what the rest of the policy names.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+
+
 class Document(Struct, forbid_unknown_fields=True):
     """A celery-budget policy."""
 
@@ -242,6 +270,10 @@ class Document(Struct, forbid_unknown_fields=True):
         Meta(description="What one execution may use, by whom it holds for."),
     ] = {}
     tenants: Annotated[dict[Pattern, TenantTable], Meta(description="Rules by tenant.")] = {}
+    envelopes: (
+        Annotated[EnvelopesTable, Meta(description="What holds for the envelopes of workflows.")]
+        | UnsetType
+    ) = UNSET
     caller_options: (
         Annotated[
             list[CallerOption],

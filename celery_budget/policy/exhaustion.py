@@ -16,24 +16,28 @@ from celery_budget.policy.problems import Problems, join, quote
 from celery_budget.policy.table import Table, kind
 from celery_budget.units import share
 
+#: Shares of a limit and what happens from there on.
+Steps = tuple[tuple[float, Action], ...]
+
 #: The one step of a budget that says nothing else.
-DEFAULT_STEPS = ((1.0, Action.HOLD),)
+DEFAULT_STEPS: Steps = ((1.0, Action.HOLD),)
 
 _LAST = frozenset({Action.HOLD, Action.SHED})
 
 
 def read_steps(
-    table: Table, problems: Problems, *, is_lowest: bool
-) -> tuple[tuple[float, Action], ...]:
+    table: Table, problems: Problems, *, is_lowest: bool, default: Steps = DEFAULT_STEPS
+) -> Steps:
     """Read the steps of one budget, noting what is wrong with them.
 
     Args:
         table: The budget's.
         problems: Gets every mistake.
         is_lowest: Whether its tasks have no lower band to be demoted to.
+        default: The steps where none is written.
 
     Returns:
-        The good ones in the order of the file, `DEFAULT_STEPS` for none.
+        The good ones in the order of the file, `default` for none.
     """
     path = join(table.path, "on_exhausted")
     at = _share("at", table, problems)
@@ -44,11 +48,11 @@ def read_steps(
                 "needs an on_exhausted",
                 'write for example on_exhausted = "degrade"',
             )
-        return DEFAULT_STEPS
+        return default
     said = table.raw("on_exhausted")
     if not isinstance(said, list | tuple):
         action = _action(said, path, problems, is_lowest=is_lowest)
-        return ((at, action),) if action is not None else DEFAULT_STEPS
+        return ((at, action),) if action is not None else default
     if "at" in table:
         problems.add(
             join(table.path, "at"), "belongs to a single on_exhausted; each step has its own"
@@ -61,7 +65,7 @@ def read_steps(
             problems.add(place, f"nothing can happen after {before}", f"put {before} last")
         elif later <= earlier:
             problems.add(path, "the steps must begin at different shares, in ascending order")
-    return tuple((begins, action) for _, begins, action in steps) or DEFAULT_STEPS
+    return tuple((begins, action) for _, begins, action in steps) or default
 
 
 def _listed(

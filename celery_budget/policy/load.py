@@ -21,6 +21,7 @@ from celery_budget.policy.budgets import read_budgets
 from celery_budget.policy.ceilings import read_ceilings, read_tenants
 from celery_budget.policy.costs import bound_customs, read_cost
 from celery_budget.policy.document import MAX_BANDS, BandTable, Document, TaskTable
+from celery_budget.policy.envelopes import read_envelopes
 from celery_budget.policy.model import Band, OnLoss, Policy, TaskRule
 from celery_budget.policy.names import is_name, is_text
 from celery_budget.policy.pattern import is_pattern, specificity
@@ -109,8 +110,12 @@ def _build(content: Mapping[str, object], problems: Problems) -> Policy:
     budgets = read_budgets(content.get("budgets", {}), known, problems)
     ceilings = read_ceilings(content.get("ceilings", {}), known, problems)
     tenants = read_tenants(content.get("tenants", {}), problems)
-    bound_customs(budgets, rules, problems)
-    if rules and not any(content.get(key) for key in ("bands", "budgets", "ceilings", "tenants")):
+    envelopes = None
+    if "envelopes" in content:
+        envelopes = read_envelopes(content["envelopes"], known, problems)
+    bound_customs(budgets, rules, envelopes, problems)
+    others = any(content.get(key) for key in ("bands", "budgets", "ceilings", "tenants"))
+    if rules and not others and envelopes is None:
         problems.add(
             "bands",
             "at least one band is needed for the rules in tasks",
@@ -136,6 +141,7 @@ def _build(content: Mapping[str, object], problems: Problems) -> Policy:
         budgets=tuple(sorted(budgets, key=_specificity)),
         ceilings=tuple(sorted(ceilings, key=_specificity)),
         tenants=tuple(sorted(tenants, key=_specificity)),
+        envelopes=envelopes,
     )
 
 

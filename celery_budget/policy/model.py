@@ -22,6 +22,7 @@ from celery_budget.policy.budget import (
     TenantRule,
     tightest,
 )
+from celery_budget.policy.envelope import EnvelopeRule
 
 
 class OnLoss(StrEnum):
@@ -106,8 +107,9 @@ class Policy:
         budgets: Most specific pattern first.
         ceilings: Most specific pattern first.
         tenants: Most specific pattern first, so that the first match decides.
-        resources: Names of all resources that a budget, ceiling or cost mentions, sorted:
-            what has to be metered or charged.
+        envelopes: What `[envelopes]` says; None without that table.
+        resources: Names of all resources that a budget, ceiling, cost or `[envelopes]` mentions,
+            sorted: what has to be metered or charged.
         has_bands: Whether bands were declared; without them the one default band owns
             every queue.
     """
@@ -120,6 +122,7 @@ class Policy:
     budgets: tuple[BudgetRule, ...] = ()
     ceilings: tuple[CeilingRule, ...] = ()
     tenants: tuple[TenantRule, ...] = ()
+    envelopes: EnvelopeRule | None = None
     resources: tuple[str, ...] = field(init=False, repr=False, compare=False)
     has_bands: bool = field(init=False, repr=False, compare=False)
     _by_name: dict[str, Band] = field(init=False, repr=False, compare=False)
@@ -145,7 +148,19 @@ class Policy:
     @property
     def is_empty(self) -> bool:
         """Whether nothing was declared, so that the app must behave as without us."""
-        return not (self.has_bands or self.tasks or self.budgets or self.ceilings or self.tenants)
+        return not (
+            self.has_bands
+            or self.tasks
+            or self.budgets
+            or self.ceilings
+            or self.tenants
+            or self.envelopes
+        )
+
+    @property
+    def has_accounts(self) -> bool:
+        """Whether anything may be kept in a ledger."""
+        return bool(self.budgets or self.envelopes)
 
     def band(self, name: str) -> Band | None:
         """Find a band by name."""
@@ -226,4 +241,6 @@ class Policy:
             found.update(resource for resource, _ in ceiling.limits)
         for rule in self.tasks:
             found.update(resource for resource, _ in rule.cost or ())
+        if self.envelopes is not None:
+            found.update(self.envelopes.resources)
         return tuple(sorted(found))

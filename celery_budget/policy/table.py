@@ -16,16 +16,21 @@ from celery_budget.policy.document import (
     BudgetTable,
     CeilingTable,
     Document,
+    EnvelopesTable,
     StepTable,
     TaskTable,
 )
 from celery_budget.policy.names import closest
-from celery_budget.policy.notation import CallerOption, OnLossName, QueueName
+from celery_budget.policy.notation import CallerOption, OnLossName, QueueName, ResourceName
 from celery_budget.policy.problems import Problems, join, quote
 from celery_budget.units import seconds
 
 _DURATIONS = frozenset({"latency_target", "deadline", "expires"})
-_LISTS: dict[str, object] = {"queues": QueueName, "caller_options": CallerOption}
+_LISTS: dict[str, object] = {
+    "queues": QueueName,
+    "caller_options": CallerOption,
+    "resources": ResourceName,
+}
 _CHOICES: dict[str, tuple[object, str]] = {
     "caller_options": (CallerOption, "an option of a call"),
     "on_ledger_loss": (OnLossName, "a way to go on"),
@@ -34,9 +39,10 @@ _CHOICES: dict[str, tuple[object, str]] = {
 #: Keys whose values mean something only together with others, and so are left as they are
 #: to whoever knows these.
 _LEFT: dict[type[msgspec.Struct], frozenset[str]] = {
-    Document: frozenset({"bands", "tasks", "budgets", "ceilings", "tenants"}),
+    Document: frozenset({"bands", "tasks", "budgets", "ceilings", "tenants", "envelopes"}),
     TaskTable: frozenset({"cost"}),
     BudgetTable: frozenset({"limit", "burst", "on_exhausted", "at", "reserve"}),
+    EnvelopesTable: frozenset({"on_exhausted", "at"}),
     StepTable: frozenset({"at", "do"}),
     CeilingTable: frozenset({"cpu", "memory", "runtime", "grace"}),
 }

@@ -100,6 +100,15 @@ AMOUNTS = {
         st.fixed_dictionaries({}, optional={"weight": NUMBER}),
         max_size=2,
     ),
+    "envelopes": st.fixed_dictionaries(
+        {},
+        optional={
+            "on_exhausted": ACTION | st.lists(STEP, max_size=3) | JUNK,
+            "at": SHARE,
+            "resources": st.lists(RESOURCE, max_size=3) | JUNK,
+        },
+    )
+    | JUNK,
 }
 
 NEARLY = st.fixed_dictionaries(

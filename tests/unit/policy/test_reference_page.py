@@ -15,6 +15,7 @@ from celery_budget.policy.document import (
     BudgetTable,
     CeilingTable,
     Document,
+    EnvelopesTable,
     StepTable,
     TaskTable,
     TenantTable,
@@ -33,6 +34,7 @@ SECTIONS: list[tuple[str, type[msgspec.Struct], str]] = [
     ('## Tasks: `[tasks."PATTERN"]`', TaskTable, "[bands.a]\n[tasks.t]\n{example}\n"),
     ('## Budgets: `[budgets."SCOPE:PATTERN"]`', BudgetTable, IN_BUDGETS),
     ("## Steps of `on_exhausted`", StepTable, IN_BUDGETS),
+    ("## Envelopes: `[envelopes]`", EnvelopesTable, "{example}\n"),
     (
         '## Ceilings: `[ceilings."SCOPE:PATTERN"]`',
         CeilingTable,
