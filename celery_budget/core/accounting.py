@@ -372,6 +372,8 @@ def free_at(account: Account, units: int, now: int) -> int:
     missing = units - account.balance
     if missing <= 0:
         return now
+    if rule.is_calendar and account.number < rule.number and missing <= rule.limit:
+        return rule.begins  # the one window that is known to come
     if rule.is_capacity or rule.is_calendar:
         return 0  # when others are done; whoever knows the calendar knows when
     if rule.turns:

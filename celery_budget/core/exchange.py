@@ -115,12 +115,14 @@ class Granted(NamedTuple):
         free_at: When the least of the most urgent want that was not met can be there,
             microseconds; 0 when it was met or nobody can tell.
         is_contended: Whether other workers want some of it as well.
+        others: Units that other workers hold.
     """
 
     units: int
     balance: int
     free_at: int
     is_contended: bool = False
+    others: int = 0
 
 
 @dataclass(frozen=True, slots=True)

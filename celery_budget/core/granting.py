@@ -46,6 +46,16 @@ def is_contended(account: Account, worker: str) -> bool:
     return any(holder.wants for name, holder in account.holders.items() if name != worker)
 
 
+def others(account: Account, worker: str, now: int) -> int:
+    """Tell how many units other workers hold whose lease has not ended."""
+    out = (
+        holder.out
+        for name, holder in account.holders.items()
+        if name != worker and holder.until > now
+    )
+    return min(sum(out), MOST)
+
+
 def _possible(want: Want, full: int) -> Want:
     """Ask for no more than there can ever be, so that nobody waits behind it for ever."""
     least = min(want.least, full)
@@ -79,7 +89,9 @@ def _begun(account: Account) -> float:
     rule = account.rule
     if not rule.turns:
         return inf
-    return account.number * rule.window if rule.window else rule.begins
+    if rule.window:
+        return account.number * rule.window
+    return rule.begins if account.number >= rule.number else 0  # else it has not begun
 
 
 def share(asked: list[Want], left: int, begun: float) -> list[int]:

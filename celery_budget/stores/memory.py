@@ -135,7 +135,8 @@ class MemoryLedger:
         else:
             self._kept.pop(line.account, None)
         is_contended = granting.is_contended(account, report.worker)
-        return Granted(units, account.balance, free_at, is_contended)
+        others = granting.others(account, report.worker, now)
+        return Granted(units, account.balance, free_at, is_contended, others)
 
     def _forget(self, now: int, most: int) -> None:
         """Drop what nobody needs; each time more is looked at than can have come."""

@@ -20,8 +20,8 @@ LEASE_US = 5 * SECOND
 #: The memory ledger keeps what may be forgotten for ten minutes, Redis by a clock of its own.
 SET_BACK = 590 * SECOND
 
-#: The last two are always the same calendar window and a huge budget; the others change.
-ACCOUNTS = ("a", "b", "c", "day", "huge")
+#: The last three are always a calendar window, a huge budget and an envelope; the others change.
+ACCOUNTS = ("a", "b", "c", "day", "huge", "envelope")
 WORKERS = ("w0", "w1", "ünï-дом", "w3")
 
 
@@ -96,6 +96,9 @@ def _rule(random: Random, account: str, now: int) -> AccountRule:
         limit = random.randrange(MOST // 2, MOST)
         burst = random.choice([0, MOST - limit])
         return AccountRule(limit, 7 * SECOND, max(1, burst), random.random() < 0.9, version=version)
+    if account == "envelope":
+        ends = BEGIN + random.choice([DAY, 2 * DAY, 3 * DAY])
+        return AccountRule(40 * SECOND, turns=True, number=1, begins=ends)
     limit = random.choice([random.randrange(1, 100), random.randrange(1, 100) * SECOND])
     kind = "day" if account == "day" else random.choice(["capacity", "steady", "turning"])
     if kind == "capacity":

@@ -103,6 +103,45 @@ def test_days_instead_of_months_forgive_no_debt(fleet: Fleet, limit: int) -> Non
     assert [-6_000, -6_000] == [days, months]
 
 
+def test_an_envelope_is_not_filled_and_is_forgotten_at_its_end(fleet: Fleet) -> None:
+    """Its one window is its life: the next one, at its end, finds nobody who needs it."""
+    worker = fleet.worker("w")
+    rule = AccountRule(100, turns=True, number=1, begins=NOON + 5 * DAY)
+    left = [worker.tell("a", rule, spent=30).balance]
+    for _ in range(4):
+        fleet.clock.pass_s(86_400)
+        left.append(worker.tell("a", rule, spent=10).balance)
+    free_at = worker.tell("a", rule, want(31)).free_at
+    worker.tell("a", rule)
+    known = list(fleet.ledger.accounts())
+    fleet.clock.pass_s(86_400)
+
+    assert [70, 60, 50, 40, 30] == left
+    assert NOON + 5 * DAY == free_at
+    assert ["a"] == known
+    assert {} == fleet.ledger.accounts()
+
+
+def test_nothing_of_an_envelope_is_saved_up(fleet: Fleet) -> None:
+    """Nothing will come: what is too little for one may be enough for another."""
+    rule = AccountRule(100, turns=True, number=1, begins=NOON + 5 * DAY)
+    first, second = fleet.worker("first"), fleet.worker("second")
+    first.tell("a", rule, want(150, least=100), spent=50)
+
+    assert 20 == second.tell("a", rule, want(20, least=20)).units
+
+
+def test_an_answer_tells_what_others_hold(fleet: Fleet) -> None:
+    """Whoever is told that there is too little must know whether more may come back."""
+    one, other = fleet.worker("one"), fleet.worker("other")
+    alone = one.tell("a", HOURLY, want(30)).others
+    both = other.tell("a", HOURLY, want(50)).others
+    fleet.clock.pass_s(6)
+
+    assert [0, 30] == [alone, both]
+    assert 0 == other.tell("a", HOURLY, held=50).others  # its lease has ended
+
+
 def test_a_clock_set_back_across_a_turn_does_not_fill_twice(fleet: Fleet) -> None:
     """A failover to a server whose clock is behind is no second budget."""
     worker = fleet.worker("w")

@@ -62,7 +62,7 @@ local function leave(account, worker, now)
     local size, capacity = #account, is_capacity(account)
     local sums = {
         is_here = false, is_contended = false, out = 0, idle = 0, others_out = 0, others_idle = 0,
-        latest = 0,
+        others_live = 0, latest = 0,
     }
     local too_many = size > 6 * MOST_GONE and too_many_gone(account, now, size) or 0
     local from, to = HOLDERS, HOLDERS
@@ -80,6 +80,7 @@ local function leave(account, worker, now)
             sums.is_here, sums.out, sums.idle = true, out, account[from + 2]
         elseif stays then
             sums.others_out = sums.others_out + out
+            if lease > now then sums.others_live = min(sums.others_live + out, MOST) end
             sums.others_idle = sums.others_idle + account[from + 2]
             sums.latest = max(sums.latest, lease)
             if wants > 0 then sums.is_contended = true end
@@ -213,6 +214,10 @@ end
 local function free_at(account, units, now)
     local missing = units - account[BALANCE]
     if missing <= 0 then return now end
+    if is_calendar(account) and account[NUMBER] < account[RULE_NUMBER]
+        and missing <= account[LIMIT] then
+        return account[BEGINS]
+    end
     if is_capacity(account) or is_calendar(account) then return 0 end
     local at
     if account[TURNS] then

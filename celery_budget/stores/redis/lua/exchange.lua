@@ -7,7 +7,7 @@
 -- KEYS[5..] account string  packed, one for each line of the report
 -- ARGV[1] report: msgpack {worker, number, epoch, next_us, lines}; a line is as in settle.lua
 -- ARGV[2] lease, microseconds   ARGV[3] now, microseconds; "" for the server's clock
--- Returns msgpack {epoch, now, until, version, {{granted, balance, free_at, is_contended}, ...},
+-- Returns msgpack {epoch, now, until, version, {{granted, balance, free_at, is_contended, others}, ...},
 -- workers}.
 -- Mirrors stores/memory.py exchange().
 local EXTRA_MS, WORKER_MS, INDEX_MS = 1000, 3600000, CALENDAR_KEPT_US / 1000 + 60000

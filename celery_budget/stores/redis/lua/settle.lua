@@ -26,5 +26,5 @@ local function settle(told, line, kept)
     end
     local granted, free = grant(account, sums, told, wants)
     account[FORGET] = forgotten_at(account, sums, now)
-    return account, {granted, account[BALANCE], free, sums.is_contended}
+    return account, {granted, account[BALANCE], free, sums.is_contended, sums.others_live}
 end

@@ -56,7 +56,8 @@ end
 
 local function begun_at(account)
     if not account[TURNS] then return math.huge end
-    return account[WINDOW] > 0 and account[NUMBER] * account[WINDOW] or account[BEGINS]
+    if account[WINDOW] > 0 then return account[NUMBER] * account[WINDOW] end
+    return account[NUMBER] >= account[RULE_NUMBER] and account[BEGINS] or 0
 end
 
 -- Share by rank what others want and what one worker wants, who comes last of equals.
