@@ -18,6 +18,7 @@ from msgspec.structs import replace
 
 from celery_budget.errors import HeaderError
 from celery_budget.policy.budget import MAX_COSTS
+from celery_budget.policy.envelope import MAX_DEPTH, MAX_LIMITS, Envelope
 from celery_budget.policy.names import LATEST, MAX_NAME, MAX_TEXT, NAME_PATTERN, is_name
 from celery_budget.units import LARGEST
 
@@ -27,7 +28,7 @@ HEADER = "budget"
 #: Version this module writes, and the only one it reads.
 VERSION = 1
 
-MAX_CHARACTERS = 8_192
+MAX_CHARACTERS = 16_384
 MAX_MOVE = 2**31 - 1
 
 #: Farthest deadline after publishing. Somewhat more than the longest duration a policy may
@@ -42,6 +43,7 @@ _Cost = Annotated[
     dict[Annotated[str, Meta(pattern=NAME_PATTERN)], Annotated[int, Meta(ge=0, le=LARGEST)]],
     Meta(max_length=MAX_COSTS),
 ]
+_Envelopes = Annotated[tuple[Envelope, ...], Meta(max_length=MAX_DEPTH)]
 
 
 class Stamp(
@@ -63,6 +65,7 @@ class Stamp(
         at: When it was published, Unix seconds of the sender's clock; 0.0: unknown.
         move: Move number; 0 until an operator moved the task to another band.
         cost: Units of each resource that it is expected to use, as far as somebody said.
+        envelopes: What it draws on together with other parts of its workflow, outermost first.
     """
 
     # Not by msgspec's `pattern`: it takes 1 µs a message, the cached `is_name` 0.2.
@@ -73,6 +76,7 @@ class Stamp(
     at: _Seconds = 0.0
     move: _Count = 0
     cost: _Cost = {}
+    envelopes: _Envelopes = ()
 
 
 class _Unversioned(Struct, tag_field="v", tag=0):
@@ -102,11 +106,15 @@ _RULES = {
     "at": _SECONDS,
     "move": f"must be an integer from 0 to {MAX_MOVE}",
     "cost": f"must be an object of at most {MAX_COSTS} resources and their units, below 2**53",
+    "envelopes": (
+        f"must be a list of at most {MAX_DEPTH} objects, each with an id, at, and at most "
+        f"{MAX_LIMITS} limits: resources and their units, above 0 and below 2**53"
+    ),
 }
 _EXAMPLE = 'write a JSON object such as {"v":1,"band":"NAME"}'
 
-#: "… - at `$.move`" or "… missing required field `band`".
-_AT_END = re.compile(r"`(?:\$\.)?(\w+)`$")
+#: "… - at `$.move`", "… - at `$.cost[...]`" or "… missing required field `band`".
+_AT_END = re.compile(r"`(?:\$\.)?(\w+)[^`]*`$")
 
 
 def write(stamp: Stamp) -> str:
@@ -129,6 +137,7 @@ def write(stamp: Stamp) -> str:
         stamp.at,
         stamp.move,
         stamp.cost,
+        stamp.envelopes,
     )
     try:
         return _encode(cut).decode()
@@ -140,8 +149,8 @@ def write(stamp: Stamp) -> str:
 def read(value: object) -> Stamp:
     """Read the header of a message, or say what its sender did wrong.
 
-    Keys that this version does not know are left alone. A text of more than 8,192 characters
-    is refused unseen.
+    Keys that this version does not know are left alone. A text of more than 16,384
+    characters is refused unseen.
 
     Args:
         value: As decoded from the message.

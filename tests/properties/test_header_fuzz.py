@@ -10,8 +10,14 @@ from hypothesis import strategies as st
 
 from celery_budget.errors import HeaderError
 from celery_budget.headers import MAX_AHEAD, MAX_CHARACTERS, Stamp, read, write
+from celery_budget.policy.envelope import MAX_DEPTH, MAX_LIMITS, Envelope
+from celery_budget.units import LARGEST
 
 NOW = 1_764_000_000.25
+
+NAMES = st.from_regex(r"[A-Za-z0-9_.-]{1,64}", fullmatch=True)
+
+AMOUNTS = st.dictionaries(NAMES, st.integers(1, LARGEST), max_size=MAX_LIMITS)
 
 # Lone surrogates too: file names and task ids may hold them.
 TEXT = st.text(st.characters(), max_size=400)
@@ -20,12 +26,23 @@ TEXT = st.text(st.characters(), max_size=400)
 @given(
     st.builds(
         Stamp,
-        band=st.from_regex(r"[A-Za-z0-9_.-]{1,64}", fullmatch=True),
+        band=NAMES,
         tenant=TEXT,
         deadline=st.just(inf) | st.floats(min_value=NOW, max_value=NOW + MAX_AHEAD),
         correlation_id=TEXT,
         at=st.floats(min_value=NOW, max_value=NOW + 1e6),
         move=st.integers(min_value=0, max_value=2**31 - 1),
+        cost=AMOUNTS,
+        envelopes=st.lists(
+            st.builds(
+                Envelope,
+                id=NAMES,
+                at=st.floats(min_value=NOW, max_value=NOW + 1e6),
+                deadline=st.just(inf) | st.floats(min_value=NOW, max_value=NOW + MAX_AHEAD),
+                limits=AMOUNTS,
+            ),
+            max_size=MAX_DEPTH,
+        ).map(tuple),
     )
 )
 def test_whatever_is_written_is_accepted(stamp: Stamp) -> None:
@@ -40,6 +57,8 @@ def test_whatever_is_written_is_accepted(stamp: Stamp) -> None:
     assert encodable(stamp.correlation_id[:256]) == found.correlation_id
     assert stamp.at == found.at
     assert stamp.move == found.move
+    assert stamp.cost == found.cost
+    assert stamp.envelopes == found.envelopes
 
 
 def encodable(text: str) -> str:
@@ -47,7 +66,19 @@ def encodable(text: str) -> str:
     return text.encode(errors="replace").decode()
 
 
-FIELDS = ["v", "band", "tenant", "deadline", "cid", "at", "move", "x"]
+FIELDS = [
+    "v",
+    "band",
+    "tenant",
+    "deadline",
+    "cid",
+    "at",
+    "move",
+    "cost",
+    "envelopes",
+    "id",
+    "limits",
+]
 
 LEAVES = (
     st.none()
@@ -69,7 +100,9 @@ OBJECTS = st.dictionaries(st.sampled_from(FIELDS), JSON) | st.builds(
     st.dictionaries(st.sampled_from(FIELDS), LEAVES, max_size=2),
 )
 
-VALID = write(Stamp("critical", "acme", NOW + 2, "c-1", NOW, 3))
+ENVELOPE = Envelope("e-1", NOW, NOW + 60, {"usd": 2_000_000})
+
+VALID = write(Stamp("critical", "acme", NOW + 2, "c-1", NOW, 3, {"cpu": 5}, (ENVELOPE,)))
 
 MUTATED = st.builds(
     lambda start, cut, junk: VALID[:start] + junk + VALID[start + cut :],

@@ -11,19 +11,25 @@ import pytest
 
 from celery_budget.errors import HeaderError
 from celery_budget.headers import MAX_AHEAD, Stamp, read, write
+from celery_budget.policy.envelope import MAX_DEPTH, MAX_LIMITS, Envelope
 from celery_budget.policy.names import LATEST
+from celery_budget.units import LARGEST
 
 PAGE = Path(__file__).parents[2] / "docs" / "reference" / "headers.md"
 
 NOW = 1_764_000_000.25
 
-FULL = Stamp("critical", "acme", NOW + 2, "c-1", NOW, 3)
+ENVELOPE = Envelope("e-1", NOW, NOW + 60, {"usd": 2_000_000})
+
+FULL = Stamp("critical", "acme", NOW + 2, "c-1", NOW, 3, {"cpu": 5}, (ENVELOPE,))
 
 BAND = "field band: must be 1 to 64 of the characters A-Z a-z 0-9 _ . -"
 TENANT = "field tenant: must be text of at most 256 characters"
 CID = "field cid: must be text of at most 256 characters"
 AT = "field at: must be a number of Unix seconds between 1970 and 2200"
 DEADLINE = "field deadline: must be a number of Unix seconds between 1970 and 2200"
+COST = "field cost: must be an object of at most 32 resources"
+ENVELOPES = "field envelopes: must be a list of at most 4 objects, each with an id, at"
 MOVE = "field move: must be an integer from 0 to 2147483647"
 EXAMPLE = 'write a JSON object such as {"v":1,"band":"NAME"}'
 NO_OBJECT = f"header budget: is no object; {EXAMPLE}"
@@ -49,7 +55,14 @@ def test_long_texts_are_cut_by_the_writer() -> None:
 
 def test_the_longest_stamp_fits() -> None:
     """JSON writes a control character as six: the limit of the whole must leave room."""
-    long = Stamp("b" * 64, "\0" * 256, LATEST - 0.1, "\0" * 256, LATEST - 0.2, 2**31 - 1)
+    names = [f"{number:02}" + "r" * 62 for number in range(32)]
+    envelope = Envelope(
+        "e" * 64, LATEST - 0.3, LATEST - 0.1, dict.fromkeys(names[:MAX_LIMITS], LARGEST)
+    )
+    long = Stamp(
+        "b" * 64, "\0" * 256, LATEST - 0.1, "\0" * 256, LATEST - 0.2, 2**31 - 1,
+        dict.fromkeys(names, LARGEST), (envelope,) * MAX_DEPTH,
+    )  # fmt: skip
 
     assert long == read(write(long))
 
@@ -151,9 +164,21 @@ def test_keys_of_a_newer_sender_are_left_alone() -> None:
         (header(move=True), MOVE),
         (header(move=2**31), MOVE),
         (header(move=10**400), MOVE),
-        (header(extra="x" * 9_000), "must be at most 8192 characters"),
-        ("x" * 1_000_000, "must be at most 8192 characters, not 1000000"),
-        (header(v=2, extra="x" * 9_000), "must be at most 8192 characters"),
+        (header(cost={"usd": -1}), COST),
+        (header(cost={"a b": 1}), COST),
+        (header(envelopes={}), ENVELOPES),
+        (header(envelopes=[{"id": "e"}]), ENVELOPES),
+        (header(envelopes=[{"at": NOW}]), ENVELOPES),
+        (header(envelopes=[{"id": "a b", "at": NOW}]), ENVELOPES),
+        (header(envelopes=[{"id": "", "at": NOW}]), ENVELOPES),
+        (header(envelopes=[{"id": "e", "at": NOW, "deadline": None}]), ENVELOPES),
+        (header(envelopes=[{"id": "e", "at": NOW, "limits": {"usd": 0}}]), ENVELOPES),
+        (header(envelopes=[{"id": "e", "at": NOW, "limits": {"usd": 2**53}}]), ENVELOPES),
+        (header(envelopes=[{"id": "e", "at": NOW, "limits": {"a b": 1}}]), ENVELOPES),
+        (header(envelopes=[{"id": "e", "at": NOW}] * 5), ENVELOPES),
+        (header(extra="x" * 17_000), "must be at most 16384 characters"),
+        ("x" * 1_000_000, "must be at most 16384 characters, not 1000000"),
+        (header(v=2, extra="x" * 17_000), "must be at most 16384 characters"),
         ('{"v":1,"x":' + "[" * 8_000, f"header budget: is nested too deeply; {EXAMPLE}"),
         ("[" * 8_000, NO_OBJECT),
         ('{"v":2,"x":' + "[" * 8_000, "field v: must be 1"),
