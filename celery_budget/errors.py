@@ -262,11 +262,11 @@ class NotInstalled(BudgetError):  # noqa: N818 - says what is the case
 
 
 class UnknownResource(BudgetError, LookupError):  # noqa: N818 - says what is the case
-    """Charge a resource that the policy names, or name this one in the policy.
+    """Name a resource that the policy names, or name this one in the policy.
 
     Attributes:
-        resource: What was to be charged.
-        known: The resources that tasks can charge under this policy.
+        resource: What was to be charged, or the amount of an envelope.
+        known: The resources that are possible there under this policy.
         suggestion: "did you mean usd?"; "" when nothing is close.
     """
 
@@ -277,7 +277,7 @@ class UnknownResource(BudgetError, LookupError):  # noqa: N818 - says what is th
         super().__init__(resource, self.known, suggestion)
 
     def __str__(self) -> str:
-        text = f"resource {self.resource} cannot be charged: the policy does not name it"
+        text = f"resource {self.resource} is unknown: the policy does not name it"
         if self.known:
             text = f"{text}; it names {', '.join(self.known)}"
         return f"{text}; {self.suggestion}" if self.suggestion else text

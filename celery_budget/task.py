@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime, timedelta
 from math import inf
 
-from celery import Task
+from celery import Task, current_app
+from celery._state import get_current_task
 from celery.utils.imports import symbol_by_name
 
 from celery_budget.child.charge import charge, is_degraded
 from celery_budget.child.run import current
+from celery_budget.producer.envelope import Opening, make
 
 
 class BudgetTask(Task):
@@ -57,7 +60,7 @@ class Budget:
     Threads and processes that a body starts are outside of the task.
 
     Raises:
-        NotInTask: on each attribute, where no task is running.
+        NotInTask: on each attribute but `envelope`, where no task is running.
     """
 
     __slots__ = ()
@@ -114,6 +117,38 @@ class Budget:
         .. versionadded:: 0.1
         """
         charge(amounts)
+
+    def envelope(
+        self,
+        /,
+        *,
+        deadline: str | float | timedelta | datetime | None = None,
+        **amounts: str | float,
+    ) -> Opening:
+        """Let the parts of a workflow share amounts and a deadline; also outside of tasks.
+
+            with budget.envelope(usd=2, deadline="10m") as envelope_id:
+                chord(map(page.s, urls))(summary.s())
+
+        Everything that is published inside draws on it, and whatever that publishes: later tasks
+        of a chain, the body of a chord, callbacks, retries. It may be given to a call or a canvas
+        instead, as `apply_async(envelope=…)` or `.set(envelope=…)`. Inside of another one a part
+        draws on both.
+
+        Args:
+            deadline: From now, or a datetime: parts are to have started by then, and none starts
+                later. At most 30 days, after which every envelope ends.
+            amounts: By resource, as the policy writes them: `usd=2`, `cpu="30m"`, `starts=100`.
+
+        Raises:
+            NotInstalled: `install` was not called on the current app.
+            OptionError: an amount or the deadline means nothing, or the policy keeps no accounts.
+            UnknownResource: the policy does not name the resource.
+
+        .. versionadded:: 0.1
+        """
+        task = get_current_task()
+        return make(current_app if task is None else task.app, deadline, amounts)
 
 
 budget = Budget()

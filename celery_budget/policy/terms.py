@@ -10,8 +10,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 
-from celery_budget.errors import OptionError
+from celery_budget.errors import OptionError, UnknownResource
 from celery_budget.policy.budget import MAX_COSTS, Cost
+from celery_budget.policy.envelope import Envelope, nest
+from celery_budget.policy.limit import CAPACITIES
 from celery_budget.policy.model import Band, Policy, TaskRule
 from celery_budget.policy.names import LATEST, MAX_NAME, MAX_TEXT, closest, is_name, is_text
 from celery_budget.policy.tenant import Arguments, render_tenant
@@ -46,6 +48,7 @@ class Asked:
         expires: Hard expiry, seconds from publish; not handed down.
         correlation_id: Shared by all tasks of one piece of work.
         cost: What the execution is expected to use, in units; not handed down.
+        envelopes: What it draws on beside its budgets, outermost first; a call names one.
     """
 
     band: str | None = None
@@ -54,6 +57,7 @@ class Asked:
     expires: float | None = None
     correlation_id: str | None = None
     cost: Cost | None = None
+    envelopes: tuple[Envelope, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,7 @@ class Terms:
         ignored: Options of the call that the policy does not leave to callers.
         cost: What the execution is expected to use: units by resource, sorted; () when
             nobody said.
+        envelopes: What it draws on beside its budgets, outermost first.
     """
 
     band: str
@@ -99,6 +104,7 @@ class Terms:
     band_source: Source
     ignored: tuple[str, ...] = ()
     cost: Cost = ()
+    envelopes: tuple[Envelope, ...] = ()
 
 
 #: Nothing asked, nothing declared.
@@ -126,8 +132,9 @@ def resolve(
     or base class, the queue it is routed to, the parent task, `default_band`. Other
     options skip the queues and end at the band's own. A deadline that was handed down is
     never loosened, except by the call itself. A cost is settled resource by resource and
-    not handed down. Under a policy without bands there is one band, whatever tasks and
-    calls name.
+    not handed down. Envelopes add up: that of the call is inside of those that were carried
+    or else handed down; where calls may set a deadline, none is later than theirs. Under a
+    policy without bands there is one band, whatever tasks and calls name.
 
     Args:
         policy: Decides last and says which options are open to callers.
@@ -145,7 +152,8 @@ def resolve(
 
     Raises:
         OptionError: The call or the task names a band that the policy does not have, or a
-            value that no message can carry.
+            value that no message can carry, or is in too many envelopes.
+        UnknownResource: The call's envelope names a resource that the policy does not.
 
     Source: docs/reference/policy.md, "Precedence".
 
@@ -173,10 +181,13 @@ def resolve(
             render_tenant(template, arguments) if template is not None else inherited.tenant or ""
         )
     deadline = _deadline(rule, call, carried, declared, inherited, band, now)
+    envelopes = _envelopes(policy, call, carried, inherited)
+    if envelopes and "deadline" in policy.caller_options:
+        deadline = min(deadline, *(envelope.deadline for envelope in envelopes))
     expires = _expires(rule, call, carried, declared, band)
     correlation_id = call.correlation_id or carried.correlation_id or inherited.correlation_id or ""
     cost = _cost(rule, call, carried, declared)
-    return Terms(name, tenant, deadline, expires, correlation_id, source, ignored, cost)
+    return Terms(name, tenant, deadline, expires, correlation_id, source, ignored, cost, envelopes)
 
 
 def _band(  # noqa: PLR0911 - a return for each step of the precedence
@@ -252,6 +263,36 @@ def _cost(rule: TaskRule | None, call: Asked, carried: Asked, declared: Declared
     return tuple(sorted(merged.items()))
 
 
+def _envelopes(
+    policy: Policy, call: Asked, carried: Asked, inherited: Asked
+) -> tuple[Envelope, ...]:
+    outer = inherited.envelopes if carried.envelopes is None else carried.envelopes
+    found = outer or ()
+    for envelope in call.envelopes or ():
+        permit(policy, envelope)
+        found = nest(found, envelope)
+    return found
+
+
+def permit(policy: Policy, envelope: Envelope) -> None:
+    """Check that workers under a policy can keep an envelope.
+
+    Raises:
+        OptionError: they keep no accounts.
+        UnknownResource: they do not count one of its resources.
+    """
+    if not policy.has_accounts:
+        raise OptionError(
+            "envelope",
+            "the policy has no budgets, so that workers keep no accounts",
+            'add [envelopes], for example with resources = ["usd"]',
+        )
+    known = {"starts", *policy.resources} - CAPACITIES.keys()
+    for resource in envelope.limits:
+        if resource not in known:
+            raise UnknownResource(resource, sorted(known), closest(resource, known))
+
+
 def _known(policy: Policy, name: str) -> str:
     if isinstance(name, str) and policy.band(name) is not None:
         return name
@@ -299,6 +340,7 @@ def _permit(policy: Policy, call: Asked) -> tuple[Asked, tuple[str, ...]]:
             expires=call.expires if "expires" in allowed else None,
             correlation_id=call.correlation_id,
             cost=call.cost if "cost" in allowed else None,
+            envelopes=call.envelopes,
         ),
         ignored,
     )

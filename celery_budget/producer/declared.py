@@ -1,13 +1,14 @@
 """What a task's own definition says: its decorator options or its base class.
 
-Read by the router in the sender and by the intake in the worker, so that both see the same.
+Read by the router in the sender and by the intake in the worker, so that both see the same. The
+readers of single values serve the options of a call too.
 """
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -89,6 +90,24 @@ def duration(option: str, value: object) -> float | None:
         return seconds(value)
     except ValueError as error:
         raise OptionError(option, f"is {value!r}: {error}") from error
+
+
+def absolute(option: str, value: object, now: float) -> float:
+    """Read a point in time: a datetime, or a duration from now.
+
+    Returns:
+        Unix seconds.
+
+    Raises:
+        OptionError: it is neither.
+    """
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise OptionError(option, f"is {value!r}; give it a time zone")
+        return value.timestamp()
+    if isinstance(value, timedelta) and value < timedelta(0):
+        return now
+    return now + (duration(option, value) or 0.0)
 
 
 def arguments(

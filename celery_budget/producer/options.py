@@ -7,19 +7,19 @@ taken out before it sees them, whoever called: `apply_async`, `send_task`, canva
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from celery_budget.errors import HeaderError, OptionError
 from celery_budget.headers import HEADER, read
 from celery_budget.policy.terms import NOTHING_ASKED, Asked
-from celery_budget.producer.declared import cost, duration
+from celery_budget.producer.declared import absolute, cost
+from celery_budget.producer.envelope import read_envelope
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
 #: Options of `apply_async` and `send_task` that belong to us.
-OPTIONS = frozenset({"band", "tenant", "deadline", "correlation_id", "cost"})
+OPTIONS = frozenset({"band", "tenant", "deadline", "correlation_id", "cost", "envelope"})
 
 
 def take(options: MutableMapping[str, object], now: float) -> tuple[Asked, Asked]:
@@ -45,12 +45,14 @@ def take(options: MutableMapping[str, object], now: float) -> tuple[Asked, Asked
     if OPTIONS.isdisjoint(options):
         return NOTHING_ASKED, carried
     deadline = options.pop("deadline", None)
+    envelope = options.pop("envelope", None)
     call = Asked(
         band=_text(options, "band"),
         tenant=_text(options, "tenant"),
-        deadline=None if deadline is None else _absolute(deadline, now),
+        deadline=None if deadline is None else absolute("deadline", deadline, now),
         correlation_id=_text(options, "correlation_id"),
         cost=cost(options.pop("cost", None)),
+        envelopes=None if envelope is None else (read_envelope(envelope, now),),
     )
     return call, carried
 
@@ -62,7 +64,10 @@ def _carried(value: object) -> Asked:
     except HeaderError:
         return NOTHING_ASKED
     found = asked(stamp.band, stamp.tenant, stamp.deadline, stamp.correlation_id)
-    return replace(found, cost=tuple(stamp.cost.items())) if stamp.cost else found
+    if stamp.cost:
+        found = replace(found, cost=tuple(stamp.cost.items()))
+    # None too is what was settled: what is open around a retry is not the task's.
+    return replace(found, envelopes=stamp.envelopes)
 
 
 def asked(band: str, tenant: str, deadline: float, correlation_id: str) -> Asked:
@@ -82,14 +87,3 @@ def _text(options: MutableMapping[str, object], option: str) -> str | None:
     if not isinstance(value, str):
         raise OptionError(option, f"is {value!r}, not a string")
     return value
-
-
-def _absolute(value: object, now: float) -> float:
-    if isinstance(value, datetime):
-        if value.tzinfo is None:
-            raise OptionError("deadline", f"is {value!r}; give it a time zone")
-        return value.timestamp()
-    if isinstance(value, timedelta) and value < timedelta(0):
-        return now
-    relative = duration("deadline", value)
-    return now + (relative or 0.0)

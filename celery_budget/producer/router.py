@@ -7,20 +7,17 @@ only a task that nobody routed goes to the first queue of its band.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from math import inf
 from time import time
 from typing import TYPE_CHECKING
 
-from celery._state import get_current_task
 from celery.app.routes import Router as CeleryRouter
 from celery.utils.collections import lpmerge
 from celery.utils.log import get_logger
 
-from celery_budget.errors import HeaderError
-from celery_budget.headers import HEADER, read
-from celery_budget.policy.terms import NOTHING_ASKED, Asked, resolve
+from celery_budget.policy.terms import resolve
 from celery_budget.producer.declared import arguments, declared
-from celery_budget.producer.options import asked, take
+from celery_budget.producer.inherited import inherited
+from celery_budget.producer.options import take
 from celery_budget.producer.stamp import stamp
 
 if TYPE_CHECKING:
@@ -57,6 +54,7 @@ class Router(CeleryRouter):
 
         Raises:
             OptionError: a call option or a task's declaration means nothing.
+            UnknownResource: the call's envelope names a resource that the policy does not.
             PolicyError: the policy has mistakes.
         """
         now = time()
@@ -107,19 +105,3 @@ class Router(CeleryRouter):
                 name,
                 ", ".join(ignored),
             )
-
-
-def inherited() -> Asked:
-    """Tell what a call made inside a running task takes over from it."""
-    parent = get_current_task()
-    if parent is None:
-        return NOTHING_ASKED
-    value = getattr(parent.request, HEADER, None)
-    if value is None:
-        return NOTHING_ASKED
-    try:
-        found = read(value)
-    except HeaderError:
-        return NOTHING_ASKED
-    cid = found.correlation_id or parent.request.id or ""
-    return asked(found.band, found.tenant, found.deadline or inf, cid)

@@ -1,9 +1,10 @@
 """The stamp: puts settled Terms into a message.
 
 The router calls it with the options of a publish, so that whoever sees the message later, other
-receivers of Celery's signals among them, sees a whole header. Only the expiry must wait for the
-signal: it is Celery's own field, of which the options tell nothing and which the call may have
-set. Messages of apps without celery-budget pass untouched.
+receivers of Celery's signals among them, sees a whole header. Two things must wait for the signal:
+the expiry is Celery's own field, of which the options tell nothing and which the call may have set;
+and so is the group whose parts share an envelope. Messages of apps without celery-budget pass
+untouched.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from uuid import NAMESPACE_OID, uuid4, uuid5
 
 from celery.signals import before_task_publish
+from msgspec.structs import replace
 
-from celery_budget.headers import HEADER, Stamp, write
+from celery_budget.headers import HEADER, Stamp, read, write
+from celery_budget.policy.names import is_name
 
 if TYPE_CHECKING:
     from celery_budget.policy.terms import Terms
@@ -22,6 +26,9 @@ if TYPE_CHECKING:
 #: Publish option that tells the signal how long the message may live. Celery hands options it
 #: does not know on as properties; unlike headers they never come back with a retry.
 EXPIRES_S = "budget_expires_s"
+
+#: The same of an envelope that was made for this call: its id, unless others share it.
+FRESH = "budget_envelope"
 
 
 def stamp(options: dict[str, object], terms: Terms, now: float) -> None:
@@ -32,6 +39,10 @@ def stamp(options: dict[str, object], terms: Terms, now: float) -> None:
         terms: Settled for this call.
         now: Time of publishing, Unix seconds.
     """
+    envelopes = terms.envelopes
+    if envelopes and not envelopes[-1].id:
+        options[FRESH] = name = uuid4().hex
+        envelopes = (*envelopes[:-1], replace(envelopes[-1], id=name))
     headers = options.get("headers")
     options["headers"] = {
         **(headers if isinstance(headers, Mapping) else {}),
@@ -43,6 +54,7 @@ def stamp(options: dict[str, object], terms: Terms, now: float) -> None:
                 terms.correlation_id,
                 at=now,
                 cost=dict(terms.cost),
+                envelopes=envelopes,
             )
         ),
     }
@@ -50,19 +62,53 @@ def stamp(options: dict[str, object], terms: Terms, now: float) -> None:
         options[EXPIRES_S] = terms.expires
 
 
-def expire(
+def complete(
     headers: dict[str, object] | None = None,
     body: object = None,
     properties: dict[str, Any] | None = None,
     **_signal: object,
 ) -> None:
-    """Give a message that is about to leave the expiry of its Terms, if the call gave none."""
-    expires_s = None if properties is None else properties.pop(EXPIRES_S, None)
-    if expires_s is None:
+    """Add to a message that is about to leave what only Celery's own fields can tell."""
+    if properties is None:
         return
-    found = fields(headers, body)
+    expires_s = properties.pop(EXPIRES_S, None)
+    if expires_s is not None:
+        _expire(fields(headers, body), expires_s)
+    fresh = properties.pop(FRESH, None)
+    if fresh is not None and headers:
+        _share(headers, body, fresh)
+
+
+def _expire(found: dict[str, object], expires_s: float) -> None:
+    """Give a message the expiry of its Terms, if the call gave none."""
     if found.get("expires") is None:
         found["expires"] = (datetime.now(UTC) + timedelta(seconds=expires_s)).isoformat()
+
+
+def _share(headers: dict[str, object], body: object, fresh: str) -> None:
+    """Let the parts of one group have one envelope: each was given its own when it was routed."""
+    found = fields(headers, body)
+    group = found.get("group") or found.get("taskset") or _group_of_chain(body)
+    if not isinstance(group, str):
+        return
+    name = group if is_name(group) else uuid5(NAMESPACE_OID, group).hex
+    stamp = read(headers[HEADER])
+    headers[HEADER] = write(
+        replace(
+            stamp,
+            envelopes=tuple(
+                replace(each, id=name) if each.id == fresh else each for each in stamp.envelopes
+            ),
+        )
+    )
+
+
+def _group_of_chain(body: object) -> object:
+    """Find the group that a chain is a part of: its last task names it."""
+    match body:
+        case (_, _, {"chain": [{"options": {"group_id": group}}, *_]}):
+            return group
+    return None
 
 
 def fields(headers: dict[str, object] | None, body: object) -> dict[str, object]:
@@ -79,4 +125,4 @@ def fields(headers: dict[str, object] | None, body: object) -> dict[str, object]
 
 def connect() -> None:
     """Look at everything this process publishes; connecting again changes nothing."""
-    before_task_publish.connect(expire, weak=False, dispatch_uid="celery_budget.expire")
+    before_task_publish.connect(complete, weak=False, dispatch_uid="celery_budget.complete")

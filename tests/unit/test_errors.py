@@ -76,10 +76,7 @@ SAMPLES: list[tuple[BudgetError, str]] = [
     ),
     (
         UnknownResource("usdd", ["usd"], "did you mean usd?"),
-        (
-            "resource usdd cannot be charged: the policy does not name it; it names usd; "
-            "did you mean usd?"
-        ),
+        ("resource usdd is unknown: the policy does not name it; it names usd; did you mean usd?"),
     ),
     (TaskNotFound("4f", ("w1", "queue x")), "task 4f was not found; searched: w1, queue x"),
     (TaskNotFound("4f", []), "task 4f was not found: nobody answered; is a worker running?"),

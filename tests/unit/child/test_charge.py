@@ -76,7 +76,7 @@ def test_charges_add_up_and_are_seen_at_once(worker: Worker) -> None:
             {"usd": 1, "usdd": 1},
             UnknownResource,
             (
-                "resource usdd cannot be charged: the policy does not name it; "
+                "resource usdd is unknown: the policy does not name it; "
                 "it names network, tokens, usd; did you mean usd?"
             ),
         ),

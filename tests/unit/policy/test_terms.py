@@ -8,8 +8,9 @@ from math import inf, nan
 
 import pytest
 
-from celery_budget.errors import OptionError
+from celery_budget.errors import OptionError, UnknownResource
 from celery_budget.policy import terms
+from celery_budget.policy.envelope import Envelope
 from celery_budget.policy.load import load
 from celery_budget.policy.model import Policy
 from celery_budget.policy.terms import Asked, Declared, Source, Terms, resolve
@@ -386,3 +387,54 @@ def test_remembered_rules_are_bounded() -> None:
         resolve(POLICY, f"task{number}", now=NOW)
 
     assert len(terms._rules) <= terms.MAX_CACHED
+
+
+# --- envelopes ---
+
+ENVELOPED = load({"bands": {"a": {"deadline": "100s"}}, "envelopes": {"resources": ["usd"]}})
+
+OUTER = Envelope("outer", NOW, NOW + 30, {"usd": 5})
+INNER = Envelope("inner", NOW, limits={"starts": 5})
+
+
+def test_a_task_takes_over_the_envelopes_of_its_parent() -> None:
+    """All parts of a workflow draw on them, whoever publishes the part."""
+    settled = resolve(ENVELOPED, "t", now=NOW, inherited=Asked(envelopes=(OUTER,)))
+
+    assert ((OUTER,), NOW + 30) == (settled.envelopes, settled.deadline)
+
+
+def test_the_envelope_of_a_call_is_inside_of_those() -> None:
+    """It limits a part of the workflow."""
+    inherited, call = Asked(envelopes=(OUTER,)), Asked(envelopes=(INNER,), deadline=NOW + 90)
+    settled = resolve(ENVELOPED, "t", now=NOW, inherited=inherited, call=call)
+
+    assert ((OUTER, INNER), NOW + 30) == (settled.envelopes, settled.deadline)
+
+
+def test_a_retry_keeps_what_was_carried() -> None:
+    """Not what is open where it happens to be published."""
+    inherited = Asked(envelopes=(OUTER,))
+    settled = [
+        resolve(ENVELOPED, "t", now=NOW, inherited=inherited, carried=Asked("a", envelopes=each))
+        for each in ((INNER,), ())
+    ]
+
+    assert [(INNER,), ()] == [each.envelopes for each in settled]
+
+
+def test_an_envelope_makes_nobody_urgent_where_calls_may_not_be() -> None:
+    """Else it would be a way around `caller_options`; its end holds all the same."""
+    policy = replace(ENVELOPED, caller_options=frozenset())
+    settled = resolve(policy, "t", now=NOW, call=Asked(envelopes=(OUTER,)))
+
+    assert ((OUTER,), NOW + 100) == (settled.envelopes, settled.deadline)
+
+
+def test_an_envelope_needs_accounts_and_known_resources() -> None:
+    """Workers count nothing that the policy does not name."""
+    eur = Asked(envelopes=(Envelope("e", NOW, limits={"eur": 1}),))
+    with pytest.raises(UnknownResource, match="it names starts, usd"):
+        resolve(ENVELOPED, "t", now=NOW, call=eur)
+    with pytest.raises(OptionError, match="keep no accounts; add"):
+        resolve(POLICY, "t", now=NOW, call=Asked(envelopes=(INNER,)))
