@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -105,6 +108,29 @@ class Budgets:
         module.app.conf.broker_url = self.broker.url
         self._senders.append(module)
         return module
+
+    def execute(self, code: str, *arguments: str) -> str:
+        """Execute code that publishes in a process of its own, with the results' backend.
+
+        Args:
+            code: Knows the app's module as `app`, and `arguments`, which are texts.
+            arguments: For it.
+
+        Returns:
+            The last word that it printed.
+        """
+        start = f"import sys; from {APP.rpartition('.')[0]} import budgets as app\n"
+        variables = {"CELERY_BROKER_URL": self.broker.url, JOURNAL_VARIABLE: str(self.journal.path)}
+        done = subprocess.run(
+            [sys.executable, "-c", f"{start}arguments = sys.argv[1:]\n{code}", *arguments],
+            env={**os.environ, **self._environment(), **variables},
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split()[-1] if done.stdout else ""
 
     def accounts(self, url: str = "") -> dict[str, Account]:
         """Look into the ledger, as an operator would."""

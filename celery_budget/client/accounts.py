@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from celery_budget.ledger import stores
+from celery_budget.policy.budget import Scope
 from celery_budget.units import format_amount, format_seconds
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class AccountStatus:
         resource: The last word of the name.
         limit: Units a window, or held at once.
         window: How it fills: "each 1s, steadily", "each 1d", "each calendar window"; "at once"
-            for a capacity.
+            for a capacity, "for one workflow" for an envelope.
         used: Spent in this window as far as workers told, or held by running tasks.
         leased: In the hands of workers.
         free: Left for whoever asks.
@@ -96,7 +97,7 @@ def describe(name: str, account: Account) -> AccountStatus:
         name=name,
         resource=name.rpartition(" ")[2],
         limit=rule.limit,
-        window=_window(account),
+        window=_window(name, account),
         used=leased if rule.is_capacity else max(0, rule.fresh - account.balance - leased),
         leased=leased,
         free=max(0, account.balance),
@@ -107,11 +108,12 @@ def describe(name: str, account: Account) -> AccountStatus:
     )
 
 
-def _window(account: Account) -> str:
+def _window(name: str, account: Account) -> str:
     rule = account.rule
     if rule.is_capacity:
         return "at once"
     if not rule.window:
-        return "each calendar window"
+        is_envelope = name.startswith(f"{Scope.ENVELOPE}:")
+        return "for one workflow" if is_envelope else "each calendar window"
     length = format_seconds(rule.window / _MICROS)
     return f"each {length}" if rule.turns else f"each {length}, steadily"

@@ -231,7 +231,7 @@ class Client:
         Raises:
             LedgerUnavailable: the ledger cannot be reached.
         """
-        return list_accounts(self._app, most) if self._policy.budgets else []
+        return list_accounts(self._app, most) if self._policy.has_accounts else []
 
     def catalogue(self, pattern: str = "*") -> list[CatalogueEntry]:
         """List task types, each with its band and what the fleet has learned of it.
@@ -245,7 +245,7 @@ class Client:
             LedgerUnavailable: the ledger's server cannot be reached.
         """
         profiles = {}
-        if self._policy.budgets:
+        if self._policy.has_accounts:
             profiles = (
                 workers_profiles(self._workers, self._timeout)
                 if self.asks_for_profiles
@@ -256,7 +256,7 @@ class Client:
     @property
     def asks_for_profiles(self) -> bool:
         """Whether `catalogue` asks the workers."""
-        return bool(self._policy.budgets) and is_kept_by_workers(self._app)
+        return self._policy.has_accounts and is_kept_by_workers(self._app)
 
     def _queues(self) -> Queues:
         match self._workers.driver:

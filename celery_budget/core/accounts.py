@@ -35,6 +35,10 @@ MOST_COSTS = 1_000
 #: worker may have given some back.
 ASKED_AGAIN_US = 1_000_000
 
+#: Of an envelope that others have not used up, after so many: they give back what is left as soon
+#: as their tasks end, and until then nobody knows whether this one is refused.
+RETURNED_US = 200_000
+
 #: Not sooner than this, however soon it may fill: what is there may be kept for another worker.
 LEAST_WAIT_US = 50_000
 
@@ -116,11 +120,25 @@ class Accounts:
         allowance = self._allowances.get(name)
         if allowance is None or allowance.rule.version != self._version:
             window = budget.window
-            rule = (
-                AccountRule(budget.limit)
-                if window is None
-                else AccountRule(budget.limit, window.length_us, budget.burst, window.turns)
-            )._replace(version=self._version)
+            if window is None:
+                rule = AccountRule(budget.limit, version=self._version)
+            elif window.kept_us:
+                # The next window begins when nobody has a use for it any more.
+                rule = AccountRule(
+                    budget.limit,
+                    turns=True,
+                    number=1,
+                    begins=window.kept_us,
+                    version=self._version,
+                )
+            else:
+                rule = AccountRule(
+                    budget.limit,
+                    window.length_us,
+                    budget.burst,
+                    window.turns,
+                    version=self._version,
+                )
             reserves = tuple(
                 (self._ranks[band], int(share * rule.full)) for band, share in budget.reserve
             )
@@ -168,6 +186,9 @@ class Accounts:
         costs = []
         for allowance in group.allowances:
             resource, rule = allowance.resource, allowance.rule
+            if allowance.is_time:
+                costs.append(0)
+                continue
             units = declared.get(resource)
             if units is None:
                 if resource in COUNTED:
@@ -186,8 +207,10 @@ class Accounts:
             group.costs[ticket.task] = (self.profiles.version, settled)
         return settled
 
-    def judge(self, group: Group, costs: tuple[int, ...]) -> Verdict:
+    def judge(self, group: Group, costs: tuple[int, ...], now: float) -> Verdict:
         """Say whether a ticket may start; see `Group.judge`."""
+        if now >= group.ends:
+            group.end(now)
         if not self.is_heard and group.on_loss is OnLoss.OPEN:
             return Verdict(None, None, is_degraded=False)
         if self.is_trusted or group.on_loss is OnLoss.LOCAL:
@@ -320,6 +343,8 @@ class Accounts:
 
     def _line(self, allowance: Allowance, needs: Needs, now: float, ledger_us: int) -> Line | None:
         """Write the line of one account; None when there is nothing to tell."""
+        if allowance.is_time:
+            return None
         needed = sum(units for units, _, _ in needs.values())
         ahead = look_ahead(allowance, now)
         kept = needed if now >= allowance.returns_at else needed + ahead
@@ -328,8 +353,9 @@ class Accounts:
             # Too little for anybody here: with what others have so it may be enough for one.
             allowance.free = min(allowance.free, 0)
         wants = wants_of(allowance, needs, ahead, ledger_us)
+        again_us = RETURNED_US if allowance.may_return else ASKED_AGAIN_US
         is_early = allowance.is_exhausted and ledger_us < min(
-            allowance.free_at, allowance.asked_us + ASKED_AGAIN_US
+            allowance.free_at, allowance.asked_us + again_us
         )
         held = min(allowance.held, MOST_TOLD)
         # After a long loss of the ledger, what is more than a number can carry comes next time.
@@ -389,16 +415,24 @@ class Accounts:
                 allowance.returns_at = now + KEPT_S
             need = line.wants[0] if line.wants and line.wants[0].rank < AHEAD else None
             if need is not None:
-                allowance.is_exhausted = granted.units < need.least
-                allowance.free_at = granted.free_at if allowance.is_exhausted else 0
+                allowance.lacks(granted, need.least)
                 # Whoever waits for what nobody can tell has to ask again.
                 self.is_moving |= allowance.is_exhausted and not allowance.free_at
-            allowance.heard(granted.balance)
+            allowance.heard(granted)
             woken += self.woken(allowance)
             if allowance.waiting and allowance.asks_for is not Action.HOLD:
                 # They began to wait before it was known that waiting is not what to do.
                 woken += self._released(allowance)
-        return woken
+        return woken + self._over(now)
+
+    def _over(self, now: float) -> list[Group]:
+        """Give the groups that wait for an envelope whose time is over, if they are not to wait."""
+        groups = []
+        for group in [group for group in self._blocked if group.ends <= now]:
+            if group.end(now):
+                self.unblocked(group)
+                groups.append(group)
+        return groups
 
     def miss(self) -> list[Group]:
         """Take note that the ledger does not answer; give the groups that do not wait for it."""
@@ -461,7 +495,9 @@ class Accounts:
         """
         return min(
             (
-                max(allowance.free_at, allowance.asked_us + LEAST_WAIT_US)
+                allowance.asked_us + RETURNED_US
+                if allowance.may_return
+                else max(allowance.free_at, allowance.asked_us + LEAST_WAIT_US)
                 for group in self._blocked
                 if (allowance := group.waits_for) is not None and allowance.free_at
             ),

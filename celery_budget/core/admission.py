@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from celery_budget.core.accounting import Account, AccountRule
 from celery_budget.policy.budget import Action, BudgetRule
+from celery_budget.policy.envelope import DEADLINE
 
 if TYPE_CHECKING:
+    from celery_budget.core.exchange import Granted
     from celery_budget.core.fairness import Tenant
     from celery_budget.core.ticket import Ticket
     from celery_budget.policy.live import Pause
@@ -58,6 +60,10 @@ class Allowance:
         reserves: Ranks, and the units kept for each.
         groups: How many groups draw on it.
         local: This worker's share of the account while the ledger is away; None otherwise.
+        ends: Of an envelope's: from when on nothing of it is left, Unix seconds; inf otherwise.
+        is_time: Whether it stands for the time of an envelope, of which the ledger never hears.
+        may_return: Of an envelope's: whether what was too little may become enough, because it is
+            kept for others or not yet spent by those who have it.
     """
 
     __slots__ = (
@@ -65,6 +71,7 @@ class Allowance:
         "asked_us",
         "budget",
         "degrades",
+        "ends",
         "free",
         "free_at",
         "groups",
@@ -72,7 +79,9 @@ class Allowance:
         "is_capacity",
         "is_contended",
         "is_exhausted",
+        "is_time",
         "local",
+        "may_return",
         "name",
         "pace",
         "rank",
@@ -118,6 +127,9 @@ class Allowance:
         self.waiting: list[tuple[int, float, int, Group, int]] = []
         self.told = 0.0
         self.asked_us = 0
+        self.ends = inf if budget.window is None else budget.window.ends
+        self.is_time = self.resource == DEADLINE and self.ends < inf
+        self.may_return = False
 
     def amend(
         self, budget: BudgetRule, rule: AccountRule, reserves: tuple[tuple[int, int], ...]
@@ -139,9 +151,26 @@ class Allowance:
         """Units this worker has of it, as it tells the ledger."""
         return max(0, self.free) + self.reserved
 
-    def heard(self, balance: int) -> None:
+    def lacks(self, granted: Granted, least: int) -> None:
+        """Take note of whether what was needed has come.
+
+        Args:
+            granted: The ledger's answer.
+            least: Units that were needed at least.
+        """
+        self.is_exhausted = granted.units < least
+        self.free_at = granted.free_at if self.is_exhausted else 0
+        # An envelope never fills again: only what others have not spent can still come.
+        self.may_return = self.ends < inf and (
+            granted.others > 0 or self.reserved > 0 or granted.balance >= least
+        )
+
+    def heard(self, granted: Granted) -> None:
         """Take note of what the account has left, and of what that asks for."""
-        used = 1 - balance / self.rule.fresh
+        left = granted.balance
+        if self.ends < inf:
+            left += granted.others + self.held
+        used = 1 - left / self.rule.fresh
         self.action = None
         self.degrades = False
         for share, action in self.budget.actions:
@@ -152,7 +181,15 @@ class Allowance:
     @property
     def asks_for(self) -> Action:
         """What to do with tickets for which it has too little."""
-        return self.budget.actions[-1][1] if self.is_exhausted else self.action or _HOLD
+        if self.is_exhausted and not self.may_return:
+            return self.budget.actions[-1][1]
+        return self.action or _HOLD
+
+    def end(self) -> None:
+        """Leave nothing, as the time is over."""
+        self.free = min(self.free, -1)
+        self.is_exhausted = True
+        self.may_return = False
 
     def first_waiting(self) -> tuple[int, float, int, Group, int] | None:
         """Show the group that gets some of it next."""
@@ -215,11 +252,13 @@ class Group:
         number: Of its place in the line that it waits in.
         costs: By task, what to set aside, and the version of the profiles that says so.
         touched: When a ticket last asked for it, Unix seconds.
+        ends: From when on one of its envelopes is over, Unix seconds; inf without any.
     """
 
     __slots__ = (
         "allowances",
         "costs",
+        "ends",
         "excused",
         "is_blocked",
         "live",
@@ -256,6 +295,25 @@ class Group:
         self.number = 0
         self.costs: dict[str, tuple[int, tuple[int, ...]]] = {}
         self.touched = 0.0
+        self.ends = min((allowance.ends for allowance in allowances), default=inf)
+
+    def end(self, now: float) -> bool:
+        """Take note that the time of an envelope is over.
+
+        Args:
+            now: Unix seconds, past `ends`.
+
+        Returns:
+            Whether its tickets are not to wait for that.
+        """
+        over = [
+            allowance
+            for allowance in self.allowances
+            if allowance.is_time and allowance.ends <= now
+        ]
+        for allowance in over:
+            allowance.end()
+        return any(allowance.asks_for is not _HOLD for allowance in over)
 
     def judge(self, costs: tuple[int, ...]) -> Verdict:
         """Say whether a ticket may start.

@@ -254,7 +254,7 @@ class Dispatcher:
             state.queue.block(group)
             return None
         costs = accounts.costs(group, ticket)
-        action, allowance, is_degraded = verdict = accounts.judge(group, costs)
+        action, allowance, is_degraded = verdict = accounts.judge(group, costs, now)
         if action is None or allowance is None:
             return costs, is_degraded
         if action is Action.SHED:

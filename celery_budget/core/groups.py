@@ -12,6 +12,7 @@ from math import inf
 from celery_budget.core.admission import Allowance, Group
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.budget import BudgetRule, Scope
+from celery_budget.policy.envelope import EnvelopeRule, budgets_of
 from celery_budget.policy.live import Pause
 from celery_budget.policy.model import Policy
 
@@ -42,6 +43,7 @@ class Groups:
     ) -> None:
         self._policy = policy
         self._place = place
+        self._rule = policy.envelopes or EnvelopeRule()
         self._find = find
         self._pauses = tuple(pauses)
         self._bands = {band.name: band for band in policy.bands}
@@ -66,8 +68,8 @@ class Groups:
         """Find what a ticket draws on; None when no budget is its, and it is not paused.
 
         Args:
-            ticket: Its band, task, tenant, queue, header values and what it is excused from
-                count.
+            ticket: Its band, task, tenant, queue, header values, envelopes and what it is
+                excused from count.
             now: Unix seconds.
         """
         key = (
@@ -77,6 +79,7 @@ class Groups:
             ticket.queue if self._by_queue else "",
             ticket.values,
             ticket.excused,
+            ticket.envelopes,
         )
         known = self._known
         if key in known:
@@ -109,6 +112,10 @@ class Groups:
                     self._find(account_name(scope, header, name, budget), budget)
                     for budget in self._policy.budgets_for(scope, name, header)
                 )
+        for envelope in ticket.envelopes:
+            allowances.extend(
+                self._find(name, budget) for name, budget in budgets_of(envelope, self._rule)
+            )
         pause = self._pause(ticket)
         if not allowances and pause is None:
             return None

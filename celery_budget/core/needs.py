@@ -6,6 +6,7 @@ Used by `accounts.py` alone.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from math import inf
 
 from celery_budget.core.accounting import AHEAD, Want
 from celery_budget.core.admission import Allowance, Group
@@ -88,7 +89,7 @@ def look_ahead(allowance: Allowance, now: float) -> int:
     """
     if allowance.is_capacity:
         return allowance.used
-    if allowance.is_contended:
+    if allowance.is_contended or allowance.ends < inf:
         return 0  # what is kept here is missing elsewhere
     elapsed = max(now - allowance.told, SHORTEST_S)
     allowance.pace = max(allowance.used / elapsed, allowance.pace * 0.5 ** (elapsed / HALVED_S))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from celery_budget.core.admission import Group
     from celery_budget.policy.budget import Cost
+    from celery_budget.policy.envelope import Envelope
 
 
 @dataclass(slots=True, eq=False)
@@ -32,6 +33,7 @@ class Ticket:
         queue: Through which it came; "" when that is not known.
         values: Of the message headers that have budgets, in the order of `Groups.headers`.
         excused: Places of the budgets that do not keep it from starting: it was demoted for them.
+        envelopes: What it draws on together with other parts of its workflow.
         group: The allowances that its start draws on; None: none.
     """
 
@@ -47,4 +49,5 @@ class Ticket:
     queue: str = ""
     values: tuple[str, ...] = ()
     excused: frozenset[str] = frozenset()
+    envelopes: tuple[Envelope, ...] = ()
     group: Group | None = None

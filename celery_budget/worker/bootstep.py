@@ -169,7 +169,7 @@ class BandStep(StartStopStep):
             policy.bands,
             max(1, pool.limit),
             seed=policy.seed,
-            accounts=accounts if policy.budgets else None,
+            accounts=accounts if policy.has_accounts else None,
             weight=policy.tenant_weight if policy.tenants else None,
         )
         headers = accounts.groups.headers if accounts else ()
@@ -215,7 +215,7 @@ class BandStep(StartStopStep):
         try:
             stores = services.stores(int(LEASE_S * 1e6))
         except ImproperlyConfigured:
-            if policy.budgets:
+            if policy.has_accounts:
                 raise
             return None, None
         # Two processes of one name follow each other: what the first held is not the second's.

@@ -27,6 +27,7 @@ from celery_budget.worker.moves import version
 if TYPE_CHECKING:
     from celery.worker.request import Request
 
+    from celery_budget.policy.envelope import Envelope
     from celery_budget.policy.model import Policy
     from celery_budget.worker.channels import BandChannel
 
@@ -34,6 +35,19 @@ logger: Logger = get_logger(__name__)
 
 #: Kinds of mistake remembered, so that a flood of bad headers is not a flood of warnings.
 KNOWN_MISTAKES = 1_000
+
+#: Tasks of Celery's own that publish parts of a workflow when others are done: a refused one would
+#: leave callers waiting for ever. What they publish draws on the envelope again.
+MESSENGERS = frozenset({"celery.chord_unlock"})
+
+NO_ACCOUNTS = (
+    "Task %(task)s[%(id)s] from %(sender)s runs without its envelope: this worker's policy keeps "
+    "no accounts. Give all workers a policy with [envelopes]; it is not told again for this task."
+)
+BAD_TERMS = (
+    "Task %(task)s[%(id)s] from %(sender)s runs with default terms: %(mistake)s. Mend the sender; "
+    "the same mistake of this task is not told again."
+)
 
 
 class Held(Ticket):
@@ -122,6 +136,11 @@ class Intake:
         held.queue = queue or ""
         if self._headers:
             self.read_again(held)
+        if stamp.envelopes and request.type not in MESSENGERS:
+            if self._policy.has_accounts:
+                held.envelopes = stamp.envelopes
+            else:
+                self._tell(request, NO_ACCOUNTS)
         if request.expires is not None:
             held.expires = request.expires.timestamp()
         if request.eta is not None:
@@ -131,6 +150,7 @@ class Intake:
     def _stamp(self, request: Request, queue: str | None) -> Stamp:
         """Read the sender's stamp; where it is missing or bad, settle Terms and stamp here."""
         value = request.request_dict.get(HEADER)
+        envelopes: tuple[Envelope, ...] = ()
         if value is not None:
             try:
                 stamp = read(value)
@@ -139,12 +159,13 @@ class Intake:
             else:
                 if self._policy.band(stamp.band) is not None:
                     return stamp
+                envelopes = stamp.envelopes  # another policy is no reason to spend more
                 self._warn(
                     request,
                     f"header {HEADER!r} names the band {stamp.band!r}, which this worker's policy "
                     f"does not have (it has {', '.join(band.name for band in self._policy.bands)})",
                 )
-        stamp = self._settle(request, queue)
+        stamp = replace(self._settle(request, queue), envelopes=envelopes)
         # The child process reads its own Terms from the same header.
         request.request_dict[HEADER] = write(stamp)
         return stamp
@@ -184,17 +205,17 @@ class Intake:
         )
 
     def _warn(self, request: Request, mistake: str) -> None:
-        kind = (request.type, mistake[:80])
+        self._tell(request, BAD_TERMS, mistake)
+
+    def _tell(self, request: Request, text: str, mistake: str = "") -> None:
+        """Warn of a message, once for each task and kind of mistake."""
+        kind = (request.type, mistake[:80] or text)
         if kind in self._mistakes:
             return
         self._mistakes[kind] = None
         if len(self._mistakes) > KNOWN_MISTAKES:
             self._mistakes.popitem(last=False)
+        sender = request.request_dict.get("origin") or "an unknown sender"
         logger.warning(
-            "Task %s[%s] from %s runs with default terms: %s. Mend the sender; "
-            "the same mistake of this task is not told again.",
-            request.type,
-            request.id,
-            request.request_dict.get("origin") or "an unknown sender",
-            mistake,
+            text, {"task": request.type, "id": request.id, "sender": sender, "mistake": mistake}
         )

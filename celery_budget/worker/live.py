@@ -104,7 +104,7 @@ class LivePolicy:
             )
         ]
         # Once it has books it keeps them: tickets that run are settled there.
-        if policy.budgets or pauses:
+        if policy.has_accounts or pauses:
             self._pump.dispatcher.accounts = self._accounts
         self._pump.amend(policy, self._accounts.groups.headers, paused)
         if self._ceilings is not None:

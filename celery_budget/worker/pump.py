@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from threading import RLock
 from time import monotonic, time
 from typing import TYPE_CHECKING, cast
@@ -20,6 +21,7 @@ from celery_budget.core.dispatcher import NOTHING_USED
 from celery_budget.errors import BudgetRefused
 from celery_budget.worker import seams
 from celery_budget.worker.intake import Intake
+from celery_budget.worker.moves import HANDED_ON
 
 if TYPE_CHECKING:
     from celery.worker.request import Request
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
     from celery_budget.worker.slots import SlotPool
 
 logger = get_logger(__name__)
+
+#: Celery publishes a retry, and only then stores that the task is retried: whatever was stored of
+#: the retry before that would be lost. So many seconds lie between the two at most.
+TRIED_S = 1.0
 
 
 class Pump:
@@ -202,11 +208,20 @@ class Pump:
                 self._wake()
                 return False
         elif isinstance(decision, Refuse):
-            seams.refuse(held.request, BudgetRefused(decision.account, decision.budget))
+            self._refuse(held, BudgetRefused(decision.account, decision.budget))
         else:
             # Celery's own way into the pool finds it expired, says so and settles it.
             self._process(held.request)
         return True
+
+    def _refuse(self, held: Held, error: BudgetRefused) -> None:
+        """End a ticket that never runs as failed; a retry not before its last try is over."""
+        refuse = partial(seams.refuse, held.request, error)
+        wait_s = held.published + TRIED_S - time() if held.move >= HANDED_ON else 0.0
+        if wait_s > 0 and self._call_after is not None:
+            self._call_after(wait_s, refuse)
+        else:
+            refuse()
 
     def _poll(self, leases: Leases) -> None:
         """Let the ledger be told and heard what is due; what that frees starts in the next turn."""

@@ -16,8 +16,8 @@ from contextlib import suppress
 from pathlib import Path
 
 import psutil
-from celery import Celery, Task
-from celery.exceptions import SoftTimeLimitExceeded
+from celery import Celery, Task, chain
+from celery.exceptions import Retry, SoftTimeLimitExceeded
 
 from celery_budget import CeilingExceeded, budget, install
 from tests.journal import record
@@ -71,6 +71,26 @@ def pay(key: str, usd: str, number: int = 0, seconds: float = 0.0) -> None:
     time.sleep(seconds)
     budget.charge(usd=usd)
     record("paid", key=key, number=number, band=budget.band, degraded=budget.degraded)
+
+
+@app.task(shared=False, bind=True, max_retries=None)
+def insist(self: Task, key: str, usd: str, seconds: float) -> None:
+    """Pay, and try again, for ever; each try ends later after the next one was published."""
+    budget.charge(usd=usd)
+    record("paid", key=key, attempt=budget.attempt)
+    try:
+        self.retry(countdown=0)
+    except Retry:
+        time.sleep(seconds * budget.attempt)
+        raise
+
+
+@app.task(shared=False)
+def delegate(key: str, usd: str, parts: int, own: dict[str, str]) -> None:
+    """Publish payments in an envelope of its own, one after the other."""
+    with budget.envelope(**own) as envelope:
+        last = chain(*(pay.si(key, usd, number) for number in range(parts))).delay().id
+        record("opened", key=key, envelope=envelope, last=last)
 
 
 @app.task(shared=False)

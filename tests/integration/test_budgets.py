@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -27,7 +26,6 @@ from tests.budgets import MILLION, SINGLE, Budgets, Make, most_at_once, most_wit
 from tests.conftest import WaitFor
 from tests.integration.test_examples import Example
 from tests.servers import Broker, empty, own_database
-from tests.worker import ROOT
 
 #: Redis databases of the worker that tests share: messages, results and the ledger.
 _SHARED = (28, 32, 36)
@@ -267,21 +265,14 @@ def test_a_chord_learns_that_a_part_of_it_was_shed(
     tenant = f"shed-{key}"
     spend_all(spending, sender.pay, wait_for, tenant)
     # Publishing a chord asks the result backend for its counter.
-    code = (
-        "import sys; from celery import chord; from tests.apps import budgets as b\n"
-        "header = [b.note.s(sys.argv[1], 1), b.pay.s(sys.argv[1], '1').set(tenant=sys.argv[2])]\n"
-        "print(chord(header)(b.total.s(key=sys.argv[1])).id)"
+    body = spending.execute(
+        "from celery import chord\n"
+        "key, tenant = arguments\n"
+        "header = [app.note.s(key, 1), app.pay.s(key, '1').set(tenant=tenant)]\n"
+        "print(chord(header)(app.total.s(key=key)).id)",
+        key,
+        tenant,
     )
-    variables = {"CELERY_BROKER_URL": spending.broker.url, **spending._environment()}
-    done = subprocess.run(
-        [sys.executable, "-c", code, key, tenant],
-        env={**os.environ, **variables},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    body = done.stdout.split()[-1]
     wait_for(lambda: spending.meta(body) is not None, what="the body's outcome")
     outcome = spending.meta(body)
 
@@ -493,9 +484,9 @@ def test_a_worker_without_a_ledger_says_what_to_set(make: Make, rabbitmq_broker:
     worker = budgets.spawn()
 
     assert worker.wait() != 0
-    assert "the policy has budgets, and the broker is not Redis: set budget_ledger_url" in (
-        worker.log
-    )
+    assert (
+        "the policy has budgets or envelopes, and the broker is not Redis: set budget_ledger_url"
+    ) in worker.log
 
 
 # --- shutting down, and being off ---

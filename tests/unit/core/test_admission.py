@@ -6,6 +6,7 @@ import pytest
 
 from celery_budget.core.accounting import AccountRule
 from celery_budget.core.admission import Allowance, Group
+from celery_budget.core.exchange import Granted
 from celery_budget.policy.budget import Action, BudgetRule, Scope, Window
 from celery_budget.policy.model import OnLoss
 
@@ -68,8 +69,8 @@ def test_steps_begin_at_their_shares(
     steps = ((0.8, Action.DEGRADE), (0.9, Action.DEMOTE), (1.0, Action.SHED))
     stepped = allowance(*steps, free=10)
     other = allowance((0.1, Action.DEGRADE), name="other", free=10)
-    other.heard(95 if level < 0.8 else 80)
-    stepped.heard(round(100 * (1 - level)))
+    other.heard(Granted(0, 95 if level < 0.8 else 80, 0))
+    stepped.heard(Granted(0, round(100 * (1 - level)), 0))
     verdict = group(other, stepped).judge((1, 1))
 
     assert (action, is_degraded) == (verdict.action, verdict.is_degraded)
