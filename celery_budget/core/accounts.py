@@ -1,35 +1,28 @@
 """The books of one worker: what it may use of each account, and what to tell the ledger of it.
 
-Pure: the worker hands in the time and the ledger's answers, and carries away reports. Allowances
-are made when a ticket first needs them and forgotten when they have been of no use for a while.
+Pure: the worker hands in the time and the ledger's answers, and carries away reports.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import NamedTuple
 
-from celery_budget.core.accounting import AHEAD, AccountRule
+from celery_budget.core.accounting import AHEAD
 from celery_budget.core.admission import KEPT_S, Allowance, Group, Verdict
+from celery_budget.core.costing import costs_of
 from celery_budget.core.estimate import Profiles
 from celery_budget.core.exchange import MOST_LINES, Answer, Line
 from celery_budget.core.groups import Groups, Place
 from celery_budget.core.loss import Recollection, refill
-from celery_budget.core.needs import COUNTED, ONE, Needs, add_up, look_ahead, wants_of
+from celery_budget.core.needs import Needs, add_up, look_ahead, wants_of
+from celery_budget.core.register import Register
 from celery_budget.core.sketch import Profile
 from celery_budget.core.ticket import Ticket
-from celery_budget.policy.budget import Action, BudgetRule, Window
+from celery_budget.policy.budget import Action, Window
 from celery_budget.policy.live import Pause
 from celery_budget.policy.model import OnLoss, Policy
-
-#: Without any knowledge an execution is expected to use this part of the limit: few enough start
-#: before the first one ends that a wrong guess does no harm, and enough that something is learned.
-UNKNOWN_PART = 100
-
-#: Task types of one group whose costs are remembered.
-MOST_COSTS = 1_000
 
 #: What is used up is asked for again after so many microseconds, whenever it may fill: another
 #: worker may have given some back.
@@ -91,7 +84,8 @@ class Accounts:
         version: int = 0,
     ) -> None:
         self.profiles = Profiles()
-        self.groups = Groups(policy, place, self._allowance)
+        self._register = Register(policy, version)
+        self.groups = Groups(policy, place, self._register.find)
         self._place = place
         self.is_trusted = True
         self.is_heard = True
@@ -101,52 +95,15 @@ class Accounts:
         self._calendar = calendar
         # Two reports may be lost before the lease is.
         self._renewed_s = lease_s / 3
-        self._allowances: dict[str, Allowance] = {}
-        self._active: OrderedDict[str, Allowance] = OrderedDict()
         self._blocked: dict[Group, None] = {}
         self._drawn: dict[Group, None] = {}
         self._recollection = Recollection()
-        self._alone: dict[str, Allowance] = {}
         self._number = 0
-        self._version = version
-        self._ranks = {band.name: band.rank for band in policy.bands}
 
     @property
     def allowances(self) -> dict[str, Allowance]:
         """By name of the account."""
-        return self._allowances
-
-    def _allowance(self, name: str, budget: BudgetRule) -> Allowance:
-        allowance = self._allowances.get(name)
-        if allowance is None or allowance.rule.version != self._version:
-            window = budget.window
-            if window is None:
-                rule = AccountRule(budget.limit, version=self._version)
-            elif window.kept_us:
-                # The next window begins when nobody has a use for it any more.
-                rule = AccountRule(
-                    budget.limit,
-                    turns=True,
-                    number=1,
-                    begins=window.kept_us,
-                    version=self._version,
-                )
-            else:
-                rule = AccountRule(
-                    budget.limit,
-                    window.length_us,
-                    budget.burst,
-                    window.turns,
-                    version=self._version,
-                )
-            reserves = tuple(
-                (self._ranks[band], int(share * rule.full)) for band, share in budget.reserve
-            )
-            if allowance is None:
-                allowance = self._allowances[name] = Allowance(name, budget, rule, reserves)
-            else:
-                allowance.amend(budget, rule, reserves)
-        return allowance
+        return self._register.allowances
 
     def amend(self, policy: Policy, version: int, pauses: Sequence[Pause]) -> None:
         """Go on under another policy; tickets get their groups anew from `groups`.
@@ -160,52 +117,13 @@ class Accounts:
             pauses: That hold now.
         """
         self.clear()
-        self._version = version
-        self._ranks = {band.name: band.rank for band in policy.bands}
-        for allowance in self._allowances.values():
-            allowance.groups = 0
-            allowance.waiting.clear()
-            # Looked at once more by the ledger, whatever was heard under the old rule.
-            allowance.is_exhausted = False
-            self._active[allowance.name] = allowance
-        self._alone.update(self._allowances)
-        self.groups = Groups(policy, self._place, self._allowance, pauses)
+        self._register.amend(policy, version)
+        self.groups = Groups(policy, self._place, self._register.find, pauses)
         self.is_urgent = True
 
     def costs(self, group: Group, ticket: Ticket) -> tuple[int, ...]:
-        """Tell what to set aside for a ticket: declared, else learned, else a part of the limit.
-
-        Returns:
-            Units of each allowance of the group, in their order.
-        """
-        if not ticket.cost:
-            known = group.costs.get(ticket.task)
-            if known is not None and known[0] == self.profiles.version:
-                return known[1]
-        declared = dict(ticket.cost)
-        costs = []
-        for allowance in group.allowances:
-            resource, rule = allowance.resource, allowance.rule
-            if allowance.is_time:
-                costs.append(0)
-                continue
-            units = declared.get(resource)
-            if units is None:
-                if resource in COUNTED:
-                    units = ONE
-                else:
-                    units = self.profiles.estimate(ticket.task, resource)
-                    if units is None:
-                        units = max(1, rule.limit // UNKNOWN_PART)
-            # More than an account can ever have would wait for ever: it may start when all of
-            # it is there, and the rest becomes debt.
-            costs.append(min(units, rule.full))
-        settled = tuple(costs)
-        if not declared:
-            if len(group.costs) >= MOST_COSTS:
-                group.costs.clear()
-            group.costs[ticket.task] = (self.profiles.version, settled)
-        return settled
+        """Tell what to set aside for a ticket; see `costs_of`."""
+        return costs_of(group, ticket, self.profiles)
 
     def judge(self, group: Group, costs: tuple[int, ...], now: float) -> Verdict:
         """Say whether a ticket may start; see `Group.judge`."""
@@ -229,7 +147,7 @@ class Accounts:
         self._blocked[group] = None
         self.is_moving = True
         for other in group.allowances:
-            self._active[other.name] = other
+            self._register.active[other.name] = other
         if not allowance.is_exhausted:
             self.is_urgent = True
         woken: list[Group] = []
@@ -318,27 +236,28 @@ class Accounts:
             slots: Of the worker.
         """
         self.is_urgent = False
+        active = self._register.active
         for group in self._drawn:
-            self._active.update((allowance.name, allowance) for allowance in group.allowances)
+            active.update((allowance.name, allowance) for allowance in group.allowances)
         self._drawn.clear()
         for group in [group for group in self._blocked if group.waits_for is None]:
             del self._blocked[group]  # all its tickets were taken out
         needs = add_up(self._blocked, now, ledger_us, slots)
         self.is_moving = False
         lines: list[Line] = []
-        for _ in range(len(self._active)):
+        for _ in range(len(active)):
             if len(lines) == MOST_LINES:
                 self.is_urgent = True
                 break
-            name, allowance = self._active.popitem(last=False)
+            name, allowance = active.popitem(last=False)
             line = self._line(allowance, needs.get(allowance, {}), now, ledger_us)
             if line is not None:
                 lines.append(line)
             if allowance.held or allowance.waiting or line is not None:
-                self._active[name] = allowance
-        lines += self._recollection.lines(MOST_LINES - len(lines), self._active)
-        self._alone.update((allowance.name, allowance) for allowance in self.groups.sweep(now))
-        self._forget()
+                active[name] = allowance
+        lines += self._recollection.lines(MOST_LINES - len(lines), active)
+        self._register.leave(self.groups.sweep(now))
+        self._register.forget()
         return tuple(lines)
 
     def _line(self, allowance: Allowance, needs: Needs, now: float, ledger_us: int) -> Line | None:
@@ -398,12 +317,12 @@ class Accounts:
         woken: list[Group] = []
         if not self.is_trusted:
             self.is_trusted = True
-            for each in self._allowances.values():
+            for each in self.allowances.values():
                 each.local = None
             woken = self._released()
         for line, granted in zip(lines, answer.lines, strict=True):
             self._recollection.keep(line, granted, answer.now)
-            allowance = self._allowances.get(line.account)
+            allowance = self.allowances.get(line.account)
             if allowance is None:
                 continue
             allowance.free += granted.units
@@ -470,22 +389,12 @@ class Accounts:
             ledger_us: What the ledger's clock would show about now, microseconds.
         """
         woken: list[Group] = []
-        for allowance in list(self._active.values()):
+        for allowance in list(self._register.active.values()):
             if allowance.is_capacity or not allowance.waiting:
                 continue
             refill(allowance, self._recollection.of(allowance.name), self._workers, ledger_us)
             woken += self.woken(allowance)
         return woken
-
-    def _forget(self) -> None:
-        """Drop allowances that no group needs and of which nothing is left to tell."""
-        for name, allowance in list(self._alone.items()):
-            if allowance.groups:
-                del self._alone[name]
-            elif not (allowance.held or allowance.spent or allowance.held_told):
-                del self._alone[name]
-                self._allowances.pop(name, None)
-                self._active.pop(name, None)
 
     def next_us(self) -> float:
         """Tell when something may come free that is waited for; inf when nothing is.

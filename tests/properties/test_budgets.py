@@ -447,7 +447,7 @@ def test_what_waits_for_a_budget_and_goes_leaves_nothing_behind() -> None:
     assert 700 == len(fleet.runs)
     assert (0, 0) == (len(worker.accounts.groups), len(worker.accounts.allowances))
     assert not worker.accounts._blocked
-    assert not worker.accounts._active
+    assert not worker.accounts._register.active
     assert state.queue.tenants < 100
     assert {} == fleet.ledger.accounts()
 

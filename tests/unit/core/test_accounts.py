@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from celery_budget.core.accounts import ONE, Accounts, CalendarWindow
+from celery_budget.core.accounts import Accounts, CalendarWindow
 from celery_budget.core.decisions import Decision, Refuse, Start, Wait
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.exchange import MOST_LINES, Line, Report
+from celery_budget.core.needs import ONE
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.budget import Window
 from celery_budget.policy.load import load

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
-from celery_budget.core.accounts import ONE
 from celery_budget.core.decisions import Decision, Refuse, Start, Wait
 from celery_budget.core.groups import FORGOTTEN_S
+from celery_budget.core.needs import ONE
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.envelope import Envelope
 from celery_budget.stores.memory import MemoryLedger

@@ -1,0 +1,93 @@
+"""The register: every allowance of one worker, and which have something to tell.
+
+Used by `accounts.py` alone, which reckons with them.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable
+
+from celery_budget.core.accounting import AccountRule
+from celery_budget.core.admission import Allowance
+from celery_budget.policy.budget import BudgetRule
+from celery_budget.policy.model import Policy
+
+
+class Register:
+    """Makes allowances when they are first needed, and drops them when nothing is left of them.
+
+    Args:
+        policy: Ranks its bands, for which budgets keep reserves.
+        version: Of it: of two workers' policies the later one holds in the ledger.
+
+    Attributes:
+        allowances: By name of the account.
+        active: Those of which the next report may have to tell, first those that it left out last.
+    """
+
+    def __init__(self, policy: Policy, version: int) -> None:
+        self.allowances: dict[str, Allowance] = {}
+        self.active: OrderedDict[str, Allowance] = OrderedDict()
+        self._alone: dict[str, Allowance] = {}
+        self._version = version
+        self._ranks = {band.name: band.rank for band in policy.bands}
+
+    def find(self, name: str, budget: BudgetRule) -> Allowance:
+        """Give the allowance of an account, by the budget that its policy has for it now."""
+        allowance = self.allowances.get(name)
+        if allowance is not None and allowance.rule.version == self._version:
+            return allowance
+        rule = self._rule(budget)
+        reserves = tuple(
+            (self._ranks[band], int(share * rule.full)) for band, share in budget.reserve
+        )
+        if allowance is None:
+            allowance = self.allowances[name] = Allowance(name, budget, rule, reserves)
+        else:
+            allowance.amend(budget, rule, reserves)
+        return allowance
+
+    def _rule(self, budget: BudgetRule) -> AccountRule:
+        window, version = budget.window, self._version
+        if window is None:
+            return AccountRule(budget.limit, version=version)
+        if window.kept_us:
+            # The next window begins when nobody has a use for it any more.
+            return AccountRule(
+                budget.limit, turns=True, number=1, begins=window.kept_us, version=version
+            )
+        return AccountRule(
+            budget.limit, window.length_us, budget.burst, window.turns, version=version
+        )
+
+    def amend(self, policy: Policy, version: int) -> None:
+        """Go by another policy; every account is told to the ledger once more.
+
+        Args:
+            policy: Of the same bands.
+            version: Of it.
+        """
+        self._version = version
+        self._ranks = {band.name: band.rank for band in policy.bands}
+        for allowance in self.allowances.values():
+            allowance.groups = 0
+            allowance.waiting.clear()
+            # Looked at once more by the ledger, whatever was heard under the old rule.
+            allowance.is_exhausted = False
+            self.active[allowance.name] = allowance
+        self.leave(self.allowances.values())
+
+    def leave(self, allowances: Iterable[Allowance]) -> None:
+        """Take note that no group draws on some any more, as far as is known."""
+        self._alone.update((allowance.name, allowance) for allowance in allowances)
+
+    def forget(self) -> None:
+        """Drop allowances that no group needs and of which nothing is left to tell."""
+        for name, allowance in list(self._alone.items()):
+            if allowance.groups:
+                del self._alone[name]
+            elif not (allowance.held or allowance.spent or allowance.held_told):
+                del self._alone[name]
+                self.allowances.pop(name, None)
+                self.active.pop(name, None)
