@@ -51,7 +51,7 @@ HEADERS = {
     "raw surrogate": text().replace("critical", "\ud800"),
     "long tenant": text(tenant="x" * 1_000),
     "large": text(note="x" * 100_000),
-    "many keys": text(**{f"k{number}": 1 for number in range(1_000)}),
+    "many keys": text(**{f"k{number}": 1 for number in range(2_000)}),
     "nested": text(tenant=NESTED),
     "nested bomb": "[" * 8_000,
     "negative move": text(move=-1),

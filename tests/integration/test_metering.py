@@ -205,12 +205,14 @@ def test_cpu_time_of_programs_that_a_task_waits_for_counts(metered: Metered) -> 
 @linux
 def test_peak_memory_is_that_of_this_execution(metered: Metered) -> None:
     """A child that once ran a large task must not make all later ones look large."""
+    # What the children were born with: this process has run other tests before.
+    born = _status("VmRSS")
     for mib in (200, 64, 200, 8):
         usage, _, truth = metered.run(allocate, mib)
 
         assert usage.peak_bytes >= mib * MIB
         assert truth == pytest.approx(usage.peak_bytes, rel=0.05)
-        assert usage.peak_bytes - mib * MIB < 150 * MIB
+        assert usage.peak_bytes - mib * MIB < born + 50 * MIB
 
 
 @linux
