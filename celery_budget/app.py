@@ -15,6 +15,7 @@ from celery.backends.base import Backend
 from celery.utils.imports import symbol_by_name
 
 from celery_budget.child.results import billing
+from celery_budget.errors import NotInstalled
 from celery_budget.ledger import stores
 from celery_budget.policy.load import load
 from celery_budget.producer.amqp import budgeted
@@ -153,3 +154,17 @@ def backend(app: Celery, url: str | None = None) -> Backend:
 def installed(app: Celery) -> Installation | None:
     """Find what `install` joined to an app; None when it was not called."""
     return _installed.get(app)
+
+
+def opened(app: Celery) -> tuple[Celery, Installation]:
+    """Find the app behind a proxy, as `shared_task` makes them, and what was joined to it.
+
+    Raises:
+        NotInstalled: `install` was not called on it.
+    """
+    current = getattr(app, "_get_current_object", None)
+    found: Celery = app if current is None else current()
+    installation = installed(found)
+    if installation is None:
+        raise NotInstalled(str(found.main))
+    return found, installation

@@ -28,16 +28,15 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON."
 
 
 @contextmanager
-def opened(ctx: click.Context, timeout: float) -> Iterator[Client]:
-    """Give a client of the app; what it raises ends the command with a text and a status.
+def told(ctx: click.Context) -> Iterator[None]:
+    """Let what is raised inside end the command with a text and a status.
 
     Args:
         ctx: Of a command below `celery -A app budget`.
-        timeout: Seconds to wait for the workers' answers.
     """
     app = ctx.obj.app
     try:
-        yield Client(app, timeout=timeout)
+        yield
     except (NotInstalled, OptionError, ImproperlyConfigured) as error:
         raise click.UsageError(str(error), ctx) from error
     except BudgetError as error:
@@ -46,6 +45,18 @@ def opened(ctx: click.Context, timeout: float) -> Iterator[Client]:
         raise click.ClickException(
             f"the broker {app.connection_for_write().as_uri()} cannot be reached: {error}"
         ) from error
+
+
+@contextmanager
+def opened(ctx: click.Context, timeout: float) -> Iterator[Client]:
+    """Give a client of the app, within `told`.
+
+    Args:
+        ctx: Of a command below `celery -A app budget`.
+        timeout: Seconds to wait for the workers' answers.
+    """
+    with told(ctx):
+        yield Client(ctx.obj.app, timeout=timeout)
 
 
 @contextmanager

@@ -9,12 +9,10 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 
 import click
-from celery.exceptions import ImproperlyConfigured
-from kombu.exceptions import OperationalError
 
-from celery_budget.cli.connect import WRONG, json_option
+from celery_budget.cli.connect import WRONG, json_option, reach_broker, told
 from celery_budget.client import Changed, Operator
-from celery_budget.errors import BudgetError, DurationError, NotInstalled, OptionError
+from celery_budget.errors import DurationError
 from celery_budget.units import seconds
 
 _timeout_option = click.option(
@@ -31,18 +29,10 @@ _reason_option = click.option("--reason", default="", help="Why; it is shown to 
 
 @contextmanager
 def _operating(ctx: click.Context, timeout: float) -> Iterator[Operator]:
-    """Give an operator of the app; what it raises ends the command with a text and a status."""
-    app = ctx.obj.app
-    try:
-        yield Operator(app, timeout=timeout)
-    except (NotInstalled, OptionError, ImproperlyConfigured) as error:
-        raise click.UsageError(str(error), ctx) from error
-    except BudgetError as error:
-        raise click.ClickException(str(error)) from error
-    except OperationalError as error:
-        raise click.ClickException(
-            f"the broker {app.connection_for_write().as_uri()} cannot be reached: {error}"
-        ) from error
+    """Give an operator of the app, once the broker was reached."""
+    with told(ctx):
+        reach_broker(ctx)
+        yield Operator(ctx.obj.app, timeout=timeout)
 
 
 @click.command()

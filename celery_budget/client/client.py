@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from celery import states
 from celery.backends.base import DisabledBackend
 
-from celery_budget.app import installed
+from celery_budget.app import opened
 from celery_budget.client.accounts import AccountStatus
 from celery_budget.client.accounts import accounts as list_accounts
 from celery_budget.client.amqp import AmqpQueues
@@ -33,7 +33,7 @@ from celery_budget.client.reissue import publish_again
 from celery_budget.client.search import OtherQueues, Queues, depths
 from celery_budget.client.status import State, Status
 from celery_budget.client.workers import Workers
-from celery_budget.errors import MoveError, NotInstalled, OptionError, TaskNotFound
+from celery_budget.errors import MoveError, OptionError, TaskNotFound
 from celery_budget.policy.names import closest
 
 if TYPE_CHECKING:
@@ -103,11 +103,7 @@ class Client:
     """
 
     def __init__(self, app: Celery, *, timeout: float = 1.0) -> None:
-        current = getattr(app, "_get_current_object", None)
-        self._app: Celery = app if current is None else current()
-        installation = installed(self._app)
-        if installation is None:
-            raise NotInstalled(str(self._app.main))
+        self._app, installation = opened(app)
         self._policy = installation.policy()
         self._timeout = timeout
         self._workers = Workers(self._app)

@@ -18,9 +18,9 @@ from typing import TYPE_CHECKING
 
 from msgspec import json
 
-from celery_budget.app import installed
+from celery_budget.app import opened
 from celery_budget.client.workers import Workers
-from celery_budget.errors import NotInstalled, OptionError, PolicyError, Problem
+from celery_budget.errors import OptionError, PolicyError, Problem
 from celery_budget.ledger import stores
 from celery_budget.policy.budget import Scope
 from celery_budget.policy.live import MOST_PAUSES, PAUSABLE, Live, Pause
@@ -79,11 +79,7 @@ class Operator:
     """
 
     def __init__(self, app: Celery, *, timeout: float = 5.0) -> None:
-        current = getattr(app, "_get_current_object", None)
-        self._app: Celery = app if current is None else current()
-        installation = installed(self._app)
-        if installation is None:
-            raise NotInstalled(str(self._app.main))
+        self._app, installation = opened(app)
         self._policy = installation.policy()
         self._timeout = timeout
         self._ledger: Ledger = stores(self._app, _NO_LEASE).ledger
