@@ -124,11 +124,11 @@ def show(ctx: click.Context, *, as_json: bool) -> None:
 def _tell(ctx: click.Context, what: str, changed: Changed) -> None:
     """Say who follows; status 1 when somebody does not, or nobody runs."""
     count = len(changed.followers)
-    workers = "1 worker" if count == 1 else f"{count} workers"
+    workers = "1 worker follows" if count == 1 else f"{count} workers follow"
     for worker, problem in changed.problems.items():
         click.echo(f"{worker} does not follow: {problem}", err=True)
     if not count and not changed.problems:
         click.echo(f"{what} for workers that start from now on: none answered.")
         ctx.exit(WRONG)
-    click.echo(f"{what}: {workers} follow after {changed.after_s:.1f} s.")
+    click.echo(f"{what}: {workers} after {changed.after_s:.1f} s.")
     ctx.exit(WRONG if changed.problems else 0)

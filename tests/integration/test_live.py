@@ -18,6 +18,7 @@ from celery_budget.errors import OptionError, PolicyError
 from celery_budget.policy.live import Live
 from tests.budgets import Budgets, Make, publish
 from tests.conftest import WaitFor
+from tests.integration.test_examples import Example
 from tests.servers import Broker
 
 SLOW = {"budgets": {"task:*.note": {"starts": {"limit": "2/1s", "burst": "1"}}}}
@@ -169,7 +170,7 @@ def test_a_worker_with_another_file_keeps_its_own(make: Make, wait_for: WaitFor)
 
     assert 1 == shown.exit_code
     assert f"{other.name} does not follow: it was made for another policy file" in shown.output
-    assert "1 worker follow" in shown.output
+    assert "1 worker follows" in shown.output
 
 
 def test_what_needs_a_restart_is_refused_with_what_to_do(make: Make) -> None:
@@ -212,3 +213,31 @@ def test_without_a_ledger_it_says_what_to_set(make: Make, rabbitmq_broker: Broke
 
     assert 2 == result.exit_code
     assert "budget_ledger_url" in result.output
+
+
+def test_the_examples_mails_go_out_when_the_limit_is_raised(redis_broker: Broker) -> None:
+    """What the example's page says."""
+    example = Example("raise_a_limit_at_once", redis_broker)
+    budget = ("-m", "celery", "-A", "mail", "budget")
+    try:
+        example.start("mail", slots=2)
+        example.run("publish.py")
+        begun = time.monotonic()
+        applied = example.run(*budget, "policy", "apply", "faster.toml", "--reason", "fine again")
+        example.wait_until_printed(r"sent (\d+)", 60)
+        seconds = time.monotonic() - begun
+        example.run(*budget, "pause", "task:mail.send", "--for", "10m", "--reason", "wrong footer")
+        example.run("publish.py")
+        while_paused = len(example.printed(r"sent (\d+)"))
+        shown = example.run(*budget, "policy", "show")
+        example.run(*budget, "resume", "task:mail.send")
+        example.wait_until_printed(r"sent (\d+)", 120)
+        example.run(*budget, "policy", "reset")
+    finally:
+        example.end()
+
+    assert "1 worker follows" in applied
+    assert seconds < 30
+    assert 60 == while_paused
+    assert "task:mail.send is paused until" in shown
+    assert "wrong footer" in shown
