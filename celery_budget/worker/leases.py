@@ -137,6 +137,7 @@ class Leases:
         self._retry_s = RETRY_S
         self._random = Random(worker)  # noqa: S311 - spreads retries, keeps no secret
         self._last = -IDLE_S
+        self._asked = monotonic()
         self._trusted_until = monotonic()
         self._offset_us: int | None = None
         self._told_lost = False
@@ -153,6 +154,7 @@ class Leases:
             self._trusted_until = monotonic() + LEASE_S
             # The thread begins by looking for changes: they hold from the first report on.
             self._is_under_way = True
+            self._asked = monotonic()
             self._thread = Thread(target=self._carry, name="celery-budget leases", daemon=True)
             self._thread.start()
 
@@ -273,7 +275,7 @@ class Leases:
         if not self._accounts.is_trusted:
             self._resumed(self._accounts.refill(self._ledger_us(now)))
         if self._is_under_way:
-            if self._accounts.is_heard and now >= self._last + HEARD_S:
+            if self._accounts.is_heard and now >= self._asked + HEARD_S:
                 self._resumed(self._accounts.miss())
             return TICK_S
         due = self._last + self._pace(now)
@@ -324,7 +326,7 @@ class Leases:
         self._is_refreshed = False
         self._is_under_way = True
         self._idle.clear()
-        self._last = now
+        self._last = self._asked = now
         self._tasks.put(sent)
 
     def _heard(self, sent: _Sent, answer: Answer) -> None:

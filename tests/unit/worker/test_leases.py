@@ -15,6 +15,7 @@ from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.exchange import Answer, Report
 from celery_budget.core.ticket import Ticket
 from celery_budget.errors import LedgerUnavailable
+from celery_budget.policy.live import Live
 from celery_budget.policy.load import load
 from celery_budget.stores.memory import MemoryLedger
 from celery_budget.stores.memory_profiles import MemoryProfiles
@@ -139,6 +140,25 @@ def test_what_was_granted_lets_a_waiting_ticket_start(desk: Desk) -> None:
 
     assert held is decision.ticket
     assert 3 * ONE == desk.spent()
+
+
+def test_a_worker_that_starts_is_not_without_a_ledger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has asked for changes, and open bands are not to run uncounted meanwhile."""
+    made = Desk("open")
+    monkeypatch.setattr(module, "monotonic", lambda: made.now)
+    go_on = Event()
+    monkeypatch.setattr(made.ledger, "live", lambda: Live() if go_on.wait(10) else None)
+    made.leases.open(lambda: None)
+    made.leases.poll()
+    at_first = made.accounts.is_heard
+    made.now += HEARD_S
+    made.leases.poll()
+    later = made.accounts.is_heard
+    go_on.set()
+    made.leases.close()
+
+    assert at_first
+    assert not later
 
 
 def test_one_report_is_under_way_at_a_time(desk: Desk) -> None:
