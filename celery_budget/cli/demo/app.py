@@ -62,6 +62,8 @@ def make_app(place: Place) -> Celery:
     app = Celery("demo", broker=place.url, set_as_current=False)
     app.conf.task_ignore_result = True
     app.conf.broker_connection_retry_on_startup = True
+    # The server may be somebody's own: nothing of ours is to be left there.
+    app.conf.budget_ledger_url = "memory://"
     if place.space:
         app.conf.broker_transport_options = {"global_keyprefix": place.space}
     if place.variant is Variant.BANDS:
