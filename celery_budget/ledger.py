@@ -67,7 +67,7 @@ def ledger_url(app: Celery) -> str:
             f"redis://localhost:6379/1, or {MEMORY!r} for budgets of each worker by itself"
         )
     raise ImproperlyConfigured(
-        f"the policy has budgets or envelopes, and the broker is not Redis: set {URL} to the URL "
-        f"of a Redis server, such as redis://localhost:6379/1, or to {MEMORY!r} for those of each "
-        "worker by itself"
+        "budgets, envelopes and what operators change while workers run need a ledger, and the "
+        f"broker is not Redis: set {URL} to the URL of a Redis server, such as "
+        f"redis://localhost:6379/1, or to {MEMORY!r} for budgets of each worker by itself"
     )

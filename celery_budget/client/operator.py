@@ -16,12 +16,13 @@ from pathlib import Path
 from time import monotonic, time
 from typing import TYPE_CHECKING
 
+from celery.exceptions import ImproperlyConfigured
 from msgspec import json
 
 from celery_budget.app import opened
 from celery_budget.client.workers import Workers
 from celery_budget.errors import OptionError, PolicyError, Problem
-from celery_budget.ledger import stores
+from celery_budget.ledger import MEMORY, URL, ledger_url, stores
 from celery_budget.policy.budget import Scope
 from celery_budget.policy.live import MOST_PAUSES, PAUSABLE, Live, Pause
 from celery_budget.policy.load import load
@@ -71,7 +72,7 @@ class Operator:
     Raises:
         NotInstalled: `install` was not called on the app.
         PolicyError: The app's policy has mistakes.
-        ImproperlyConfigured: The app has no ledger.
+        ImproperlyConfigured: The app has no ledger that its workers share.
 
     Source: docs/howto/change-while-running.md.
 
@@ -82,6 +83,11 @@ class Operator:
         self._app, installation = opened(app)
         self._policy = installation.policy()
         self._timeout = timeout
+        if ledger_url(self._app) == MEMORY:
+            raise ImproperlyConfigured(
+                f"each worker keeps its ledger by itself ({MEMORY}), where nobody else can change "
+                f"anything: set {URL} to the URL of a Redis server"
+            )
         self._ledger: Ledger = stores(self._app, _NO_LEASE).ledger
 
     def live(self) -> Live:

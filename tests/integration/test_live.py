@@ -215,6 +215,15 @@ def test_without_a_ledger_it_says_what_to_set(make: Make, rabbitmq_broker: Broke
     assert "budget_ledger_url" in result.output
 
 
+def test_a_ledger_that_each_worker_keeps_by_itself_cannot_be_changed(make: Make) -> None:
+    """The command would change its own, and wait for nobody."""
+    budgets = make(BANDS, budget_ledger_url="memory://")
+    result = run(budgets.sender().app, "pause", "fleet")
+
+    assert 2 == result.exit_code
+    assert "memory://" in result.output
+
+
 def test_the_examples_mails_go_out_when_the_limit_is_raised(redis_broker: Broker) -> None:
     """What the example's page says."""
     example = Example("raise_a_limit_at_once", redis_broker)
