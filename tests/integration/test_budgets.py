@@ -358,8 +358,9 @@ def test_a_bands_cpu_budget_is_charged_what_was_measured(
     used = 1e6 * sum(entry["seconds"] for entry in spending.journal.entries("spun", key=key))
     wait_for(lambda: spent() - before >= used, what="the ledger to hear of it")
 
-    # What is around a task's body counts as well.
-    assert used == pytest.approx(spent() - before, rel=0.05)
+    # What is around a task's body counts as well, which on a slow machine is tens of milliseconds
+    # for the first task of a child. The estimate would be 6 s for each.
+    assert used == pytest.approx(spent() - before, abs=4 * 75_000)
 
 
 # --- every pool ---
