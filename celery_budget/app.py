@@ -115,9 +115,7 @@ def install(app: Celery, policy: Source = None) -> None:
         policy: Path of a TOML file, relative to the working directory, or the same as a dict;
             None: the setting `budget_policy`, and without it one band that changes nothing.
     """
-    current = getattr(app, "_get_current_object", None)
-    if current is not None:
-        app = current()
+    app = _behind(app)
     with _lock:
         known = _installed.get(app)
         if known is not None:
@@ -162,9 +160,15 @@ def opened(app: Celery) -> tuple[Celery, Installation]:
     Raises:
         NotInstalled: `install` was not called on it.
     """
-    current = getattr(app, "_get_current_object", None)
-    found: Celery = app if current is None else current()
+    found = _behind(app)
     installation = installed(found)
     if installation is None:
         raise NotInstalled(str(found.main))
     return found, installation
+
+
+def _behind(app: Celery) -> Celery:
+    """Find the app behind a proxy."""
+    current = getattr(app, "_get_current_object", None)
+    found: Celery = app if current is None else current()
+    return found

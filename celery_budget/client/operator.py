@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import getpass
 import socket
-import tomllib
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -25,7 +24,7 @@ from celery_budget.errors import OptionError, PolicyError, Problem
 from celery_budget.ledger import MEMORY, URL, ledger_url, stores
 from celery_budget.policy.budget import Scope
 from celery_budget.policy.live import MOST_PAUSES, PAUSABLE, Live, Pause
-from celery_budget.policy.load import load
+from celery_budget.policy.load import load, read
 from celery_budget.policy.problems import Problems
 from celery_budget.policy.scope import read_target
 from celery_budget.worker.changes import fixed_differences
@@ -158,14 +157,10 @@ class Operator:
             PolicyError: it has mistakes, or differs in what needs a restart of the workers.
             LedgerUnavailable: the ledger cannot be reached.
         """
-        new = load(source)
-        fixed = list(fixed_differences(self._policy, new))
+        content = source if isinstance(source, Mapping) else read(Path(source))
+        fixed = list(fixed_differences(self._policy, load(content)))
         if fixed:
             raise PolicyError([Problem("", each, "deploy it and restart") for each in fixed])
-        content = source
-        if not isinstance(source, Mapping):
-            with Path(source).open("rb") as file:
-                content = tomllib.load(file)
         text = json.encode(content).decode()
         base = self._policy.fingerprint
         return self._change(

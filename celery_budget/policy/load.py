@@ -50,7 +50,7 @@ def load(source: str | Path | Mapping[str, object] | None) -> Policy:
     """
     if source is None or source == "":
         return Policy()
-    content: object = _read(Path(source)) if isinstance(source, str | Path) else source
+    content: object = read(Path(source)) if isinstance(source, str | Path) else source
     if not isinstance(content, Mapping):
         raise PolicyError([Problem("", f"a policy is a path or a table, not {kind(content)}")])
     problems = Problems()
@@ -68,7 +68,12 @@ def schema() -> dict[str, object]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **described}
 
 
-def _read(path: Path) -> Mapping[str, object]:
+def read(path: Path) -> Mapping[str, object]:
+    """Read what a policy file holds, without a look at what it means.
+
+    Raises:
+        PolicyError: It cannot be read, or is not TOML.
+    """
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_FILE_BYTES + 1)
