@@ -37,6 +37,7 @@ class Profiles:
         "_doubted",
         "_estimates",
         "_heard",
+        "_is_answer_doubted",
         "_number",
         "_runs",
         "_sketches",
@@ -54,6 +55,8 @@ class Profiles:
         self._asks: dict[str, None] = {}
         self._asked: set[str] = set()
         self._doubted: set[_Key] = set()
+        #: Whether the lesson under way may have been answered before the loss.
+        self._is_answer_doubted = False
         self._estimates: dict[_Key, int] = {}
         self._runs: dict[str, int] = {}
         self._number = 0
@@ -184,11 +187,15 @@ class Profiles:
                 if untold is not None:
                     known.add(untold)
                 self._estimated(key, known)
+                if self._is_answer_doubted:
+                    self._doubted.add(key)
+        self._is_answer_doubted = False
         return is_new
 
     def doubt(self) -> None:
         """Take note that the fleet may have lost what it knew, and tell it again where it has."""
         self._doubted.update(self._heard)
+        self._is_answer_doubted = self._under_way is not None
 
     def listed(self, most: int) -> dict[str, Profile]:
         """Give all that is known of task types, those met last first.

@@ -183,6 +183,26 @@ def test_a_fleet_that_lost_everything_is_told_again_what_a_worker_knows(
     assert 300 + 5 == store.profiles()["task"]["usd"].count
 
 
+def test_a_loss_that_comes_between_a_lesson_and_its_answer_is_made_good(
+    store: MemoryProfiles,
+) -> None:
+    """The answer tells of what is lost by the time it is heard."""
+    profiles = Profiles()
+    for _ in range(40):
+        profiles.observe("task", "usd", 7_000, 7_000)
+    lesson = profiles.lesson("one")
+    assert lesson is not None
+    answer = store.learn(lesson)
+    store.clear()
+    profiles.doubt()
+    profiles.heard(answer)
+    for _ in range(2):
+        profiles.observe("task", "usd", 7_000, 7_000)
+        teach(profiles, store, "one")
+
+    assert 42 == store.profiles()["task"]["usd"].count
+
+
 def test_what_an_operator_deletes_stays_deleted(store: MemoryProfiles) -> None:
     """Who wants a fresh start for a task must get it."""
     profiles = Profiles()
