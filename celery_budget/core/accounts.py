@@ -243,6 +243,7 @@ class Accounts:
         for group in [group for group in self._blocked if group.waits_for is None]:
             del self._blocked[group]  # all its tickets were taken out
         needs = add_up(self._blocked, now, ledger_us, slots)
+        self._register.advance(needs)
         self.is_moving = False
         lines: list[Line] = []
         for _ in range(len(active)):

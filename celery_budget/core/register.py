@@ -10,8 +10,13 @@ from collections.abc import Iterable
 
 from celery_budget.core.accounting import AccountRule
 from celery_budget.core.admission import Allowance
+from celery_budget.core.exchange import MOST_LINES
 from celery_budget.policy.budget import BudgetRule
 from celery_budget.policy.model import Policy
+
+#: Of a report's lines, so many are for what is asked for the first time, though more than a report
+#: holds was spent or comes back: the others are what makes that go on.
+FIRST_LINES = MOST_LINES * 3 // 4
 
 
 class Register:
@@ -77,6 +82,17 @@ class Register:
             allowance.is_exhausted = False
             self.active[allowance.name] = allowance
         self.leave(self.allowances.values())
+
+    def advance(self, needed: Iterable[Allowance]) -> None:
+        """Let the next report begin with those that wait for a first answer.
+
+        Args:
+            needed: By somebody who waits; first who has waited for longest.
+        """
+        active = self.active
+        first = [each.name for each in needed if each.name in active and not each.is_exhausted]
+        for name in reversed(first[:FIRST_LINES]):
+            active.move_to_end(name, last=False)
 
     def leave(self, allowances: Iterable[Allowance]) -> None:
         """Take note that no group draws on some any more, as far as is known."""

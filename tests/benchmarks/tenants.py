@@ -7,8 +7,10 @@ against that with ten tenants, and what is left in memory of those that are idle
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import count
+from operator import truediv
 from statistics import median
 from time import perf_counter, time
 from typing import Any
@@ -40,19 +42,21 @@ _LATE_US = 150_000
 _TASKS = 50
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Cost:
     """What one number of tenants costs.
 
     Attributes:
-        cycle_us: The worker's time for one task.
-        exchanges_us: Time that each exchange kept Redis busy.
+        decision_us: Time of the decisions for one task, of each tick.
+        cycle_us: All of the worker's time for one task, of each tick.
+        exchange_us: Time that each exchange kept Redis busy.
         lines: Most accounts in one of them.
     """
 
-    cycle_us: float
-    exchanges_us: list[int]
-    lines: int
+    decision_us: list[float] = field(default_factory=list)
+    cycle_us: list[float] = field(default_factory=list)
+    exchange_us: list[int] = field(default_factory=list)
+    lines: int = 0
 
 
 class Worker:
@@ -63,12 +67,13 @@ class Worker:
         self.accounts = Accounts(self.policy, {}, calendar_window, lease_s=LEASE_S)
         self.dispatcher = Dispatcher(self.policy.bands, _SLOTS, accounts=self.accounts)
         self.lines = 0
+        self.decided_s = 0.0
         self._ledger = ledger
         self._epoch = ""
         self._reports = count(1)
         self._tickets = count()
 
-    def run(self, tenants: list[str], now: float) -> int:
+    def run(self, tenants: Sequence[str], now: float) -> int:
         """Offer a task of each tenant and run what may start; tell how many did."""
         name = self.policy.default_band
         for tenant in tenants:
@@ -76,10 +81,14 @@ class Worker:
             ticket.cost = (("usd", 10_000),)
             self.dispatcher.offer(ticket, now)
         started = 0
-        while isinstance(decision := self.dispatcher.decide(now), Start):
+        while True:
+            begun = perf_counter()
+            decision = self.dispatcher.decide(now)
+            self.decided_s += perf_counter() - begun
+            if not isinstance(decision, Start):
+                return started
             self.dispatcher.ended(decision.ticket, now, usage={"usd": 10_000})
             started += 1
-        return started
 
     def exchange(self, now: float) -> None:
         """Tell the ledger, and hear what it grants."""
@@ -97,76 +106,96 @@ class Worker:
             self.run([], now)
 
 
-def measure(client: Any, worker: Worker, known: int, active: int, batches: int) -> Cost:
-    """Let all tenants work once, then let some of them go on.
+class Tenants:
+    """Some tenants, of whom a few go on when all have worked once."""
 
-    Args:
-        client: Of the server with the ledger.
-        worker: A new one.
-        known: Tenants in all.
-        active: Those that go on; each works in turn.
-        batches: Ticks.
-    """
-    names = [f"tenant-{number}" for number in range(known)]
-    for first in range(0, known, 2_000):
-        worker.run(names[first : first + 2_000], time())
-        worker.settle(time())
-    worker.lines = 0
-    client.slowlog_reset()
-    turn = started = 0
-    spent_s = 0.0
-    for _ in range(batches):
-        batch = [names[(turn + place) % active] for place in range(_TASKS)]
-        turn += _TASKS
+    def __init__(self, url: str, known: int, active: int) -> None:
+        self.known, self.active = known, active
+        self.worker = Worker(RedisLedger(connect(url), f"bench{known}", int(LEASE_S * _MICROS)))
+        self.cost = Cost()
+        self._names = [f"tenant-{number}" for number in range(known)]
+        self._turn = 0
+
+    def begin(self) -> None:
+        """Let all of them work once."""
+        for first in range(0, self.known, 2_000):
+            self.worker.run(self._names[first : first + 2_000], time())
+            self.worker.settle(time())
+        self.worker.lines = 0
+
+    def tick(self, client: Any) -> None:
+        """Let those that go on have some tasks, each in turn."""
+        worker = self.worker
+        batch = [self._names[(self._turn + place) % self.active] for place in range(_TASKS)]
+        self._turn += _TASKS
+        client.slowlog_reset()
+        worker.decided_s = 0.0
         now = time()
         begun = perf_counter()
-        started += worker.run(batch, now)
+        started = worker.run(batch, now)
         told = perf_counter()
         worker.exchange(now)
         heard = perf_counter()
-        started += worker.run([], now)
-        spent_s += perf_counter() - heard + told - begun
-    slow = client.slowlog_get(4 * batches)
-    exchanges = [each["duration"] for each in slow if each["command"].startswith(b"EVALSHA")]
-    return Cost(spent_s / started * _MICROS, exchanges, worker.lines)
+        started += worker.run((), now)
+        spent_s = perf_counter() - heard + told - begun
+        self.cost.decision_us.append(worker.decided_s / started * _MICROS)
+        self.cost.cycle_us.append(spent_s / started * _MICROS)
+        self.cost.exchange_us += [
+            each["duration"]
+            for each in client.slowlog_get(10)
+            if each["command"].startswith(b"EVALSHA")
+        ]
+        self.cost.lines = worker.lines
 
 
 @click.command()
 @click.option("--tenants", default=100_000, help="All of them.")
 @click.option("--active", default=1_000, help="Those that go on.")
-@click.option("--batches", default=400, help="Ticks measured of each.")
-def main(tenants: int, active: int, batches: int) -> None:
+@click.option("--ticks", default=400, help="Measured of each; they alternate.")
+def main(tenants: int, active: int, ticks: int) -> None:
     """Compare ten tenants with many."""
-    table = Table()
-    for column in ("tenants", "active", "us a task", "exchange ms, median", "most", "accounts"):
-        table.add_column(column, justify="right")
     with RedisServer() as server, Redis.from_url(server.url) as client:
         client.config_set("slowlog-log-slower-than", 0)
-        client.config_set("slowlog-max-len", 10 * batches)
-        for known, going in ((10, 10), (tenants, active)):
-            client.flushdb()
-            empty = client.info("memory")["used_memory"]
-            ledger = RedisLedger(connect(server.url), f"bench{known}", int(LEASE_S * _MICROS))
-            worker = Worker(ledger)
-            cost = measure(client, worker, known, going, batches)
-            table.add_row(
-                f"{known:,}",
-                f"{going:,}",
-                f"{cost.cycle_us:.1f}",
-                f"{median(cost.exchanges_us) / 1e3:.2f}",
-                f"{max(cost.exchanges_us) / 1e3:.2f}",
-                str(cost.lines),
-            )
+        empty = client.info("memory")["used_memory"]
+        few, many = Tenants(server.url, 10, 10), Tenants(server.url, tenants, active)
+        for each in (few, many):
+            each.begin()
         bytes_each = (client.info("memory")["used_memory"] - empty) / tenants
-        before = len(worker.accounts.allowances)
+        for _ in range(ticks):
+            for each in (few, many):
+                each.tick(client)
+        before = len(many.worker.accounts.allowances)
         later = time() + 2 * FORGOTTEN_S
         for tick in range(400):
-            worker.exchange(later + tick)
-        after = len(worker.accounts.allowances)
-    console = Console()
-    console.print(table)
-    console.print(f"Redis keeps {bytes_each:.0f} bytes for a tenant until its window ends.")
-    console.print(f"The worker's allowances: {before:,}, and {after:,} when all have been idle.")
+            many.worker.exchange(later + tick)
+        after = len(many.worker.accounts.allowances)
+    show(few, many)
+    click.echo(f"Redis keeps {bytes_each:.0f} bytes for a tenant until its window ends.")
+    click.echo(f"The worker's allowances: {before:,}, and {after:,} when all have been idle.")
+
+
+def show(few: Tenants, many: Tenants) -> None:
+    """Print medians over all ticks."""
+    table = Table()
+    for column in ("tenants", "active", "decisions, us a task", "all, us a task", "exchange, ms"):
+        table.add_column(column, justify="right")
+    table.add_column("most", justify="right")
+    table.add_column("accounts", justify="right")
+    for each in (few, many):
+        cost = each.cost
+        table.add_row(
+            f"{each.known:,}",
+            f"{each.active:,}",
+            f"{median(cost.decision_us):.1f}",
+            f"{median(cost.cycle_us):.1f}",
+            f"{median(cost.exchange_us) / 1e3:.2f}",
+            f"{max(cost.exchange_us) / 1e3:.2f}",
+            str(cost.lines),
+        )
+    Console().print(table)
+    decisions = median(map(truediv, many.cost.decision_us, few.cost.decision_us))
+    cycles = median(map(truediv, many.cost.cycle_us, few.cost.cycle_us))
+    click.echo(f"Many to few, tick by tick: decisions {decisions:.2f}, all {cycles:.2f}.")
 
 
 if __name__ == "__main__":

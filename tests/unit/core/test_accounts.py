@@ -285,3 +285,40 @@ def test_a_report_stays_within_its_bound() -> None:
 
     assert max(told) == MOST_LINES
     assert sum(told) >= 600
+
+
+def test_a_first_request_does_not_wait_behind_what_many_accounts_give_back() -> None:
+    """A tenant that comes after a crowd would wait a second for it to be told."""
+    books = Books({"tenant:*": {"usd": {"limit": "10/1d"}}})
+    for number in range(5 * MOST_LINES):
+        books.hold(tenant=f"tenant-{number}", usd=ONE)
+    while books.dispatcher.held_total:
+        books.exchange(0.01)
+        while isinstance(decision := books.decide(), Start):
+            books.end(decision.ticket, usd=ONE)
+    late = [books.hold(tenant=f"late-{number}", usd=ONE) for number in range(20)]
+    while books.decide() is not None:
+        pass
+    lines = books.exchange(0.01)
+
+    assert MOST_LINES == len(lines)
+    assert {f"tenant:{held.tenant} usd" for held in late} <= {
+        line.account for line in lines if line.wants
+    }
+
+
+def test_requests_do_not_keep_what_was_spent_from_being_told() -> None:
+    """However many tenants come, an exchange has room for those that went."""
+    books = Books({"tenant:*": {"usd": {"limit": "10/1d"}}})
+    books.end(books.start(tenant="first", usd=ONE), usd=ONE)
+    told: list[str] = []
+    for turn in range(20):
+        for number in range(MOST_LINES):
+            books.hold(tenant=f"tenant-{turn}-{number}", usd=ONE)
+        while books.decide() is not None:
+            pass
+        told += [line.account for line in books.exchange(0.01) if line.spent]
+        while isinstance(decision := books.decide(), Start):
+            books.end(decision.ticket, usd=ONE)
+
+    assert "tenant:first usd" in told
