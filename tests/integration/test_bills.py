@@ -105,13 +105,14 @@ def test_the_events_of_an_end_have_the_bill(
     budgets.start(1, "-E", pool=pool)
     sender = budgets.sender()
     listener = listen(sender.app)
-    paid = sender.pay.apply_async(("all", "0.30"), tenant="acme").id
+    # In a pool of threads Celery's buffer of events has no lock: of two that come at one moment it
+    # may lose one. So the success comes long after the start, and no more is asked of that pool.
+    is_lossy = pool == "threads"
+    paid = sender.pay.apply_async(("all", "0.30"), {"seconds": 0.3}, tenant="acme").id
     wait_for(lambda: listener.has_heard("task-succeeded", paid), what="the success")
     tried = sender.try_twice.delay("0.20").id
     ends = []
-    # In a pool of threads Celery's buffer of events has no lock: of two that come at one moment
-    # it may lose one, and the second try may end before the first one has told of itself.
-    for kind in () if pool == "threads" else ("task-retried", "task-failed"):
+    for kind in () if is_lossy else ("task-retried", "task-failed"):
         wait_for(lambda kind=kind: listener.has_heard(kind, tried), what=kind)  # type: ignore[misc]
         ends += listener.of(kind, tried)
     (success,) = listener.of("task-succeeded", paid)
@@ -127,12 +128,12 @@ def test_the_events_of_an_end_have_the_bill(
     assert 0 < usage["runtime"] < 60 * MILLION
     # Greenlets share a thread: nobody can tell whose time it was.
     assert ("cpu" in usage) is (pool != "gevent")
-    assert len(ends) == (0 if pool == "threads" else 2)
+    assert len(ends) == (0 if is_lossy else 2)
     for event in ends:
         assert {"band", "usage"} == set(event["budget"])
         assert 200_000 == event["budget"]["usage"]["usd"]
     unbilled = [event["type"] for event in listener.events if "budget" not in event]
-    assert {"task-received", "task-started"} <= set(unbilled)
+    assert is_lossy or {"task-received", "task-started"} <= set(unbilled)
     assert success["budget"] == listener.state.tasks[paid].budget
     assert "budget" not in listener.state.tasks[paid].as_dict()
     assert 700_000 == budgets.accounts()["fleet usd"].spent
