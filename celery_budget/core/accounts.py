@@ -139,21 +139,22 @@ class Accounts:
         self, group: Group, verdict: Verdict, costs: tuple[int, ...], now: float
     ) -> list[Group]:
         """Let a group wait for the allowance that it lacks; give those it kept from others."""
-        allowance = verdict.allowance
-        assert allowance is not None
+        lacking = verdict.allowance
+        assert lacking is not None
         self._number += 1
         group.needs = costs
-        group.wait(allowance, costs[group.allowances.index(allowance)], self._number, now)
         self._blocked[group] = None
         self.is_moving = True
-        for other in group.allowances:
-            self._register.active[other.name] = other
-        if not allowance.is_exhausted:
+        if not lacking.is_exhausted:
             self.is_urgent = True
+        active = self._register.active
         woken: list[Group] = []
-        for other in group.allowances:
-            if other is not allowance and other.waiting and other.free > 0:
-                woken += self.woken(other)
+        for allowance, units in zip(group.allowances, costs, strict=True):
+            active[allowance.name] = allowance
+            if allowance is lacking:
+                group.wait(allowance, units, self._number, now)
+            elif allowance.waiting and allowance.free > 0:
+                woken += self.woken(allowance)
         return woken
 
     def unblocked(self, group: Group) -> None:
@@ -256,9 +257,10 @@ class Accounts:
                 lines.append(line)
             if allowance.held or allowance.waiting or line is not None:
                 active[name] = allowance
+            else:
+                self._register.rest(allowance)
         lines += self._recollection.lines(MOST_LINES - len(lines), active)
         self._register.leave(self.groups.sweep(now))
-        self._register.forget()
         return tuple(lines)
 
     def _line(self, allowance: Allowance, needs: Needs, now: float, ledger_us: int) -> Line | None:

@@ -40,11 +40,14 @@ class Allowance:
         name: Of the account, e.g. `"tenant:acme usd"`.
         budget: What the policy says of it.
         rule: The same as the ledger keeps it; of a calendar window, the one that holds.
+        full: Most units that nobody holds, by the rule.
         free: Units at hand that no ticket has; below zero after an overrun.
         reserved: Units set aside for tickets that run.
         spent: Units spent that no report has told.
         used: Units that starts have taken since the last report.
+        step: Units that the last start took, if it took any: less than that is of no use.
         pace: Units a second that starts take, as far as that is known.
+        looked: When that was reckoned last, Unix seconds.
         degrades: Whether its level asks tasks to do less.
         action: What its level asks for before it is used up; None: nothing.
         is_exhausted: Whether the ledger had too little for what was needed.
@@ -74,6 +77,7 @@ class Allowance:
         "ends",
         "free",
         "free_at",
+        "full",
         "groups",
         "held_told",
         "is_capacity",
@@ -81,6 +85,7 @@ class Allowance:
         "is_exhausted",
         "is_time",
         "local",
+        "looked",
         "may_return",
         "name",
         "pace",
@@ -91,6 +96,7 @@ class Allowance:
         "returns_at",
         "rule",
         "spent",
+        "step",
         "told",
         "used",
         "waiting",
@@ -107,12 +113,15 @@ class Allowance:
         self.budget = budget
         self.resource = budget.resource
         self.rule = rule
+        self.full = rule.full
         self.is_capacity = rule.is_capacity
         self.free = 0
         self.reserved = 0
         self.spent = 0
         self.used = 0
+        self.step = 1
         self.pace = 0.0
+        self.looked = 0.0
         self.action: Action | None = None
         self.degrades = False
         self.is_exhausted = False
@@ -137,6 +146,7 @@ class Allowance:
         """Go on by another budget of the same account."""
         self.budget = budget
         self.rule = rule
+        self.full = rule.full
         self.reserves = reserves
         if rule.is_capacity != self.is_capacity:
             # What was granted was a part of something else.
@@ -357,6 +367,7 @@ class Group:
             allowance.free -= units
             allowance.reserved += units
             allowance.used += units
+            allowance.step = units or allowance.step
             allowance.rank = self.rank
 
     def settle(self, costs: tuple[int, ...], spent: tuple[int, ...], now: float) -> None:

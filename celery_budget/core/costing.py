@@ -33,7 +33,7 @@ def costs_of(group: Group, ticket: Ticket, profiles: Profiles) -> tuple[int, ...
     declared = dict(ticket.cost)
     costs = []
     for allowance in group.allowances:
-        resource, rule = allowance.resource, allowance.rule
+        resource = allowance.resource
         if allowance.is_time:
             costs.append(0)
             continue
@@ -44,10 +44,10 @@ def costs_of(group: Group, ticket: Ticket, profiles: Profiles) -> tuple[int, ...
             else:
                 units = profiles.estimate(ticket.task, resource)
                 if units is None:
-                    units = max(1, rule.limit // UNKNOWN_PART)
+                    units = max(1, allowance.rule.limit // UNKNOWN_PART)
         # More than an account can ever have would wait for ever: it may start when all of it is
         # there, and the rest becomes debt.
-        costs.append(min(units, rule.full))
+        costs.append(min(units, allowance.full))
     settled = tuple(costs)
     if not declared:
         if len(group.costs) >= MOST_COSTS:

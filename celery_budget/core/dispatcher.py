@@ -267,7 +267,8 @@ class Dispatcher:
             return None
         others = accounts.block(group, verdict, costs, now)
         state.queue.block(group)
-        self.wake(others)
+        if others:
+            self.wake(others)
         return None
 
     def wake(self, groups: Iterable[Group]) -> None:

@@ -6,7 +6,7 @@ Used by `accounts.py` alone.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from math import inf
+from math import inf, log
 
 from celery_budget.core.accounting import AHEAD, Want
 from celery_budget.core.admission import Allowance, Group
@@ -21,11 +21,13 @@ COUNTED = frozenset({"starts", "slots"})
 #: for one that comes late.
 AHEAD_S = 0.1
 
-#: Shortest time over which a pace is told, seconds: the least between two reports.
-SHORTEST_S = 0.01
+#: How long it takes without a start for half of what is kept at hand to go back, seconds. Long
+#: enough that ten starts a second find something at hand, and one or two alone leave nothing there
+#: that had to be given back: of many tenants most come once.
+HALVED_S = 0.2
 
-#: How long it takes without a start for half of what is kept at hand to go back, seconds.
-HALVED_S = 0.1
+#: What each unit adds to the pace, so that steady starts are told at the pace that they have.
+LEARNED = log(2) / HALVED_S
 
 #: Waiting tickets of a group that are asked for at once, for each slot: with no-op tasks 16 last
 #: for some 10 ms, the least time between two reports.
@@ -73,7 +75,7 @@ def add_up(
             wanted = units * min(group.live, most)
             known = needs.setdefault(allowance, {})
             total, least, since = known.get(group.rank, (0, units, group.since))
-            full = allowance.rule.full
+            full = allowance.full
             if allowance.resource in COUNTED:
                 full = full // ONE * ONE
             known[group.rank] = (min(total + wanted, full), least, min(since, group.since))
@@ -91,10 +93,11 @@ def look_ahead(allowance: Allowance, now: float) -> int:
         return allowance.used
     if allowance.is_contended or allowance.ends < inf:
         return 0  # what is kept here is missing elsewhere
-    elapsed = max(now - allowance.told, SHORTEST_S)
-    allowance.pace = max(allowance.used / elapsed, allowance.pace * 0.5 ** (elapsed / HALVED_S))
-    ahead = int(allowance.pace * AHEAD_S)
-    return ahead // ONE * ONE if allowance.resource in COUNTED else ahead
+    elapsed = max(now - allowance.looked, 0.0)
+    allowance.looked = now
+    allowance.pace = allowance.pace * 0.5 ** (elapsed / HALVED_S) + allowance.used * LEARNED
+    # In whole starts: what goes back bit by bit has to be told as often.
+    return round(allowance.pace * AHEAD_S / allowance.step) * allowance.step
 
 
 def wants_of(allowance: Allowance, needs: Needs, ahead: int, ledger_us: int) -> tuple[Want, ...]:
@@ -109,7 +112,7 @@ def wants_of(allowance: Allowance, needs: Needs, ahead: int, ledger_us: int) -> 
     Returns:
         By rank, most urgent first.
     """
-    rule, free = allowance.rule, allowance.free
+    full, free = allowance.full, allowance.free
     wants = []
     for rank in sorted(needs):
         units, least, since = needs[rank]
@@ -117,15 +120,15 @@ def wants_of(allowance: Allowance, needs: Needs, ahead: int, ledger_us: int) -> 
         free -= covered
         missing = units - covered
         floor = _floor(allowance, rank)
-        most = rule.full - floor
+        most = full - floor
         if missing > 0 and most > 0:
             missing = min(missing, most)
             least = min(max(1, least - covered), missing)
             wants.append(Want(rank, missing, least, int(since * 1e6), floor))
     if free < ahead and not allowance.is_capacity:
         floor = _floor(allowance, allowance.rank)
-        least = ONE if allowance.resource in COUNTED else 1
-        missing = min(ahead - free, rule.full - floor) // least * least
+        least = allowance.step
+        missing = min(ahead - free, full - floor) // least * least
         if missing > 0:
             wants.append(Want(AHEAD + allowance.rank, missing, least, ledger_us, floor))
     return tuple(wants)

@@ -34,7 +34,6 @@ class Register:
     def __init__(self, policy: Policy, version: int) -> None:
         self.allowances: dict[str, Allowance] = {}
         self.active: OrderedDict[str, Allowance] = OrderedDict()
-        self._alone: dict[str, Allowance] = {}
         self._version = version
         self._ranks = {band.name: band.rank for band in policy.bands}
 
@@ -96,14 +95,11 @@ class Register:
 
     def leave(self, allowances: Iterable[Allowance]) -> None:
         """Take note that no group draws on some any more, as far as is known."""
-        self._alone.update((allowance.name, allowance) for allowance in allowances)
+        for allowance in allowances:
+            if allowance.name not in self.active:
+                self.rest(allowance)
 
-    def forget(self) -> None:
-        """Drop allowances that no group needs and of which nothing is left to tell."""
-        for name, allowance in list(self._alone.items()):
-            if allowance.groups:
-                del self._alone[name]
-            elif not (allowance.held or allowance.spent or allowance.held_told):
-                del self._alone[name]
-                self.allowances.pop(name, None)
-                self.active.pop(name, None)
+    def rest(self, allowance: Allowance) -> None:
+        """Take note that there is nothing to tell of one; it is dropped when no group needs it."""
+        if not (allowance.groups or allowance.held or allowance.spent or allowance.held_told):
+            self.allowances.pop(allowance.name, None)

@@ -322,3 +322,26 @@ def test_requests_do_not_keep_what_was_spent_from_being_told() -> None:
             books.end(decision.ticket, usd=ONE)
 
     assert "tenant:first usd" in told
+
+
+@pytest.mark.parametrize(("starts", "kept"), [(1, False), (12, True)])
+def test_what_comes_once_leaves_nothing_at_hand(starts: int, kept: bool) -> None:
+    """Of many tenants most come once; what each leaves behind has to be told and given back."""
+    books = Books({"fleet": {"usd": "10/1d"}})
+    for _ in range(starts):
+        books.end(books.start(usd=10_000), usd=10_000)
+        books.exchange(0.1)
+
+    assert kept is (books.accounts.allowances["fleet usd"].free >= 10_000)
+
+
+def test_idle_accounts_go_without_being_looked_for() -> None:
+    """A hundred thousand of them must not cost each report a look."""
+    books = Books({"tenant:*": {"usd": "10/1d"}})
+    for number in range(200):
+        books.end(books.start(tenant=f"tenant-{number}", usd=ONE), usd=ONE)
+    books.exchange(30.0)
+    books.exchange()
+    books.exchange()
+
+    assert {} == books.accounts.allowances
