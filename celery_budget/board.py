@@ -12,11 +12,10 @@ from __future__ import annotations
 
 from array import array
 from collections import deque
-from dataclasses import dataclass
 from enum import StrEnum
 from mmap import mmap
 from struct import Struct
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 #: Children of one worker that have a cell. Pages that no child touches cost nothing, and an
 #: execution in a child beyond is not metered.
@@ -47,7 +46,9 @@ _HEAD = 8  # turn, then the flags
 _WORD = 8
 _NOTICE = _HEAD + 2 * _HALF
 _CELL = _NOTICE + NOTICE_BYTES // _WORD
-_FOUR = Struct("@4Q")
+_FOUR, _ALL = Struct("@4Q"), Struct(f"@{_HALF}Q")
+#: In the order of their fields.
+_MEASURED = ("runtime", "cpu", "memory", "io")
 _NOTHING = memoryview(array("Q", [_UNKNOWN] * 4 + [0] * CHARGES))  # from wall_us on
 
 
@@ -71,9 +72,8 @@ class Flag(StrEnum):
 _FLAGS = {Flag.YIELD: 1, Flag.DEGRADED: 2, Flag.STOP: 3}  # words of the cell's head
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """What one execution has used.
+class Usage(NamedTuple):
+    """What one execution has used; a tuple, as one is read for each execution.
 
     None stands for unknown: the pool cannot meter it, the policy does not name it, the kernel
     would not tell, or the execution has not ended.
@@ -104,14 +104,12 @@ class Usage:
         Args:
             charged: Names of what it can charge, in the order of `charges`.
         """
-        measured = {
-            "runtime": self.wall_us,
-            "cpu": self.cpu_us,
-            "memory": self.peak_bytes,
-            "io": self.io_bytes,
-        }
-        known = {resource: units for resource, units in measured.items() if units is not None}
-        known.update(zip(charged, self.charges, strict=False))
+        known = {}
+        for resource, units in zip(_MEASURED, self[3:7], strict=True):
+            if units is not None:
+                known[resource] = units
+        if charged:
+            known.update(zip(charged, self.charges, strict=False))
         return known
 
 
@@ -222,13 +220,20 @@ class SharedBoard:
             half = head + _HEAD + turn * _HALF
             if words[half] != run:
                 continue
-            values = words[half : half + _HALF].tolist()
+            values = _ALL.unpack_from(self._memory, half * _WORD)
             if words[half] != run or values[0] != run:
                 return None
-            _, state, started_ns, pid, *rest = values
-            wall, cpu, peak, io = (None if value == _UNKNOWN else value for value in rest[:4])
-            is_final = state == _FINAL
-            return Usage(is_final, started_ns, pid, wall, cpu, peak, io, tuple(rest[4:]))
+            _, state, started_ns, pid, wall, cpu, peak, io = values[:_FIELDS]
+            return Usage(
+                state == _FINAL,
+                started_ns,
+                pid,
+                None if wall == _UNKNOWN else wall,
+                None if cpu == _UNKNOWN else cpu,
+                None if peak == _UNKNOWN else peak,
+                None if io == _UNKNOWN else io,
+                values[_FIELDS:],
+            )
         return None
 
     def put(self, flag: Flag, run: int, index: int | None) -> None:

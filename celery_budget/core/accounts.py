@@ -182,9 +182,11 @@ class Accounts:
         self, group: Group, costs: tuple[int, ...], spent: tuple[int, ...], now: float
     ) -> list[Group]:
         """Replace what was set aside by what was used, and give the groups that may go on."""
-        group.settle(costs, spent, now)
+        is_awaited = group.settle(costs, spent, now)
         self.is_moving = True
         self._drawn[group] = None
+        if not is_awaited:
+            return []
         woken: list[Group] = []
         for allowance in group.allowances:
             if now >= allowance.returns_at:
@@ -215,7 +217,7 @@ class Accounts:
         assert group is not None
         if not ran:
             return self.settle(group, costs, tuple(0 for _ in costs), now)
-        resources = [allowance.resource for allowance in group.allowances]
+        resources = group.resources
         if self.profiles.is_due(ticket.task):
             # Once, though it may be limited in several scopes.
             for resource, units in dict(zip(resources, costs, strict=True)).items():

@@ -251,6 +251,7 @@ class Group:
         rank: Of the band.
         pause: Keeps its tickets from starting; None: nothing does.
         allowances: By name, so that all workers ask for them in one order.
+        resources: Of the allowances, in their order.
         excused: Those whose lack does not keep its tickets from starting: they were demoted
             for it.
         is_blocked: Whether its tickets wait for a budget; the queue's matter.
@@ -277,6 +278,7 @@ class Group:
         "on_loss",
         "pause",
         "rank",
+        "resources",
         "since",
         "tenants",
         "touched",
@@ -294,6 +296,7 @@ class Group:
         self.rank = rank
         self.pause = pause
         self.allowances = allowances
+        self.resources = tuple(allowance.resource for allowance in allowances)
         self.on_loss = on_loss
         self.excused = tuple(allowance.budget.path in excused for allowance in allowances)
         self.is_blocked = False
@@ -331,6 +334,18 @@ class Group:
         Args:
             costs: What to set aside of each allowance, in their order.
         """
+        for allowance, units in zip(self.allowances, costs, strict=True):
+            if (
+                allowance.free < units
+                or allowance.waiting
+                or allowance.degrades
+                or allowance.action is not None
+            ):
+                return self._weigh(costs)
+        return _ADMITTED
+
+    def _weigh(self, costs: tuple[int, ...]) -> Verdict:
+        """Say what to do where not all is plain: something lacks, or a level asks for something."""
         action: Action | None = None
         why: Allowance | None = None
         is_degraded = False
@@ -370,21 +385,29 @@ class Group:
             allowance.step = units or allowance.step
             allowance.rank = self.rank
 
-    def settle(self, costs: tuple[int, ...], spent: tuple[int, ...], now: float) -> None:
+    def settle(self, costs: tuple[int, ...], spent: tuple[int, ...], now: float) -> bool:
         """Replace what was set aside for a ticket by what it used.
 
         Args:
             costs: As it was reserved.
             spent: Units actually used; for a capacity, whose units come back, without meaning.
             now: Unix seconds.
+
+        Returns:
+            Whether somebody waits for some of it, here or at another worker.
         """
+        is_awaited = False
         for allowance, units, actual in zip(self.allowances, costs, spent, strict=True):
             allowance.reserved -= units
-            if allowance.is_capacity:
-                if now < allowance.returns_at:
-                    allowance.free += units
-                elif not allowance.reserved:
-                    allowance.returns_at = now + KEPT_S
-            else:
+            if not allowance.is_capacity:
                 allowance.free += units - actual
                 allowance.spent += actual
+            elif now < allowance.returns_at:
+                allowance.free += units
+            else:
+                is_awaited = True
+                if not allowance.reserved:
+                    allowance.returns_at = now + KEPT_S
+            if allowance.waiting:
+                is_awaited = True
+        return is_awaited

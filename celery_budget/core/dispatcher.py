@@ -372,7 +372,9 @@ class Dispatcher:
             order.reckon(now)
         if costs:
             assert self.accounts is not None
-            self.wake(self.accounts.ended(ticket, costs, usage, now, ran=ran))
+            woken = self.accounts.ended(ticket, costs, usage, now, ran=ran)
+            if woken:
+                self.wake(woken)
 
     def _take(self, entry: Entry) -> Ticket:
         """Take a held ticket out without starting it."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
-from celery_budget.board import Board, LocalBoard, PoolKind, SharedBoard, Usage, charged
+from celery_budget.board import CELLS, Board, LocalBoard, PoolKind, SharedBoard, Usage, charged
 from celery_budget.worker import seams
 from celery_budget.worker.eventer import BillingEventer
 from celery_budget.worker.slots import Metered
@@ -57,6 +57,8 @@ class Metering:
         self._board: Board = SharedBoard() if kind is PoolKind.PREFORK else LocalBoard()
         self._charged = charged(resources)
         self._runs = 0
+        #: Of children by process id: as it was when it was asked for last.
+        self._indexes: dict[int, int] = {}
         self.metered = connect(self._board, resources, kind, can_stop=can_stop)
 
     def begin(self, held: Held, *, is_degraded: bool) -> None:
@@ -103,7 +105,7 @@ class Metering:
         elapsed_us = int((monotonic() - held.started) * 1e6)
         if held.request.worker_pid is None:  # no child has taken it
             return {"runtime": elapsed_us}
-        read = self._board.read(held.run, self._index(held))  # also of a child that has gone
+        read = self._ended(held)
         if read is None:
             return {"runtime": elapsed_us}
         used = read.units(self._charged)
@@ -112,3 +114,21 @@ class Metering:
         else:
             used["runtime"] = elapsed_us  # it still runs, or was killed and has told no end
         return used
+
+    def _ended(self, held: Held) -> Usage | None:
+        """Read what an execution has written; also when its child has gone.
+
+        Its cell is most likely where that child's last one was. No other run has this number, so
+        what is found there is not another's.
+        """
+        pid = held.request.worker_pid
+        index = self._indexes.get(pid)
+        read = None if index is None else self._board.read(held.run, index)
+        if read is not None:
+            return read
+        index = self._index(held)
+        if index is not None:
+            if len(self._indexes) >= CELLS:
+                self._indexes.clear()
+            self._indexes[pid] = index
+        return self._board.read(held.run, index)
