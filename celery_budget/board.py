@@ -104,10 +104,8 @@ class Usage(NamedTuple):
         Args:
             charged: Names of what it can charge, in the order of `charges`.
         """
-        known = {}
-        for resource, units in zip(_MEASURED, self[3:7], strict=True):
-            if units is not None:
-                known[resource] = units
+        measured = zip(_MEASURED, self[3:7], strict=True)
+        known = {resource: units for resource, units in measured if units is not None}
         if charged:
             known.update(zip(charged, self.charges, strict=False))
         return known

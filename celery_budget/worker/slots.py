@@ -77,7 +77,10 @@ class SlotPool:
             return self._pool.apply_async(target, args, kwargs, **options)
         if self._metered is not None:
             target, args = self._metered, (held.run, target, *args)
-        return self._watch(self._pool, held, self._ended, target, args, kwargs, options)
+        result = self._watch(self._pool, held, self._ended, target, args, kwargs, options)
+        if self.discards:
+            seams.hand_out(self._pool)
+        return result
 
 
 def _watcher(pool: BasePool) -> Callable[..., Any]:

@@ -47,6 +47,7 @@ from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 from celery.worker.consumer.mingle import Mingle
 from celery.worker.request import Request
 from kombu import Connection, Consumer, Queue
+from kombu.asynchronous import Hub, get_event_loop, set_event_loop
 from kombu.asynchronous.timer import Timer
 from kombu.transport.redis import Channel as RedisChannel
 from kombu.transport.virtual import QoS
@@ -183,6 +184,48 @@ def _wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time() < give_up
         sleep(0.01)
+
+
+def test_a_job_is_written_to_an_idle_child_at_once() -> None:
+    """The pool's own writer does it, to children that neither work nor are being written to."""
+    writes = inspect.getsource(AsynPool._create_write_handlers)
+    assert "hub.consolidate_callback = schedule_writes" in writes
+    for name in ("all_inqueues", "active_writes", "busy_workers"):
+        assert f"{name} = self._{name}" in writes
+    made = inspect.getsource(BilliardPool.__init__)
+    assert "self._maxtasksperchild = " in made
+    assert "self._max_memory_per_child = " in made
+    written: list[list[int]] = []
+    before = get_event_loop()
+    hub = Hub()
+    set_event_loop(hub)
+
+    def workers(
+        strategy: int, busy: set[int], tasks: int | None = None, memory: int | None = None
+    ) -> SimpleNamespace:
+        return SimpleNamespace(
+            sched_strategy=strategy,
+            _all_inqueues={3, 4, 5},
+            _active_writes={4},
+            _busy_workers=busy,
+            _maxtasksperchild=tasks,
+            _max_memory_per_child=memory,
+        )
+
+    try:
+        seams.hand_out(SimpleNamespace(_pool=workers(SCHED_STRATEGY_FAIR, {5})))
+        hub.consolidate_callback = written.append
+        seams.hand_out(SimpleNamespace(_pool=workers(SCHED_STRATEGY_FAIR, {5})))
+        seams.hand_out(SimpleNamespace(_pool=workers(SCHED_STRATEGY_FAIR, {3, 5})))
+        seams.hand_out(SimpleNamespace(_pool=workers(SCHED_STRATEGY_FCFS, {5})))
+        seams.hand_out(SimpleNamespace(_pool=workers(SCHED_STRATEGY_FAIR, {5}, tasks=9)))
+        seams.hand_out(SimpleNamespace(_pool=workers(SCHED_STRATEGY_FAIR, {5}, memory=9)))
+        seams.hand_out(SimpleNamespace(_pool=SimpleNamespace()))  # without an event loop
+    finally:
+        set_event_loop(before)
+        hub.close()
+
+    assert [[3]] == written
 
 
 def test_an_idle_child_can_be_sent_away_without_losing_a_task() -> None:

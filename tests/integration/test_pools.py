@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from types import ModuleType
 
+import psutil
 import pytest
 
 from tests.conftest import WaitFor
@@ -142,6 +143,29 @@ def test_children_are_replaced_after_so_many_tasks(
     per_child = [sum(entry["pid"] == pid for entry in ran) for pid in {e["pid"] for e in ran}]
     assert list(range(30)) == sorted(entry["number"] for entry in ran)
     assert max(per_child) <= 3
+
+
+def test_a_task_that_is_given_to_a_dead_child_runs_in_the_next(
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str
+) -> None:
+    """Its pipe may be written to before the pool learns of its death."""
+    worker = fleet.start(*QUEUES, concurrency=1)
+    process = psutil.Process(worker.pid)
+    shop.note.delay(key, 0)
+    wait_for(lambda: fleet.journal.count("ran", key=key) == 1, what="the first task")
+    for number in range(1, 11):
+        (child,) = process.children()
+        worker.send(signal.SIGSTOP)
+        shop.note.delay(key, number)
+        child.kill()
+        worker.send(signal.SIGCONT)
+        wait_for(lambda n=number: fleet.journal.count("ran", key=key) == n + 1, what=f"{number}")  # type: ignore[misc]
+    status = worker.stop()
+
+    ran = fleet.journal.entries("ran", key=key)
+    assert list(range(11)) == [entry["number"] for entry in ran]
+    assert 11 == len({entry["pid"] for entry in ran})
+    assert 0 == status
 
 
 def test_an_autoscaled_pool_grows_under_load_and_uses_what_it_grew(
