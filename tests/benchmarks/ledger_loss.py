@@ -138,13 +138,14 @@ def _measure(budgets: Budgets, url: str, pid: int, before: float, away: float) -
     table = Table()
     for column in ("band", "in the loss", "of them after 6 s", "allowed then", "ran", "accounts"):
         table.add_column(column, justify="right")
+    allowed = {"open": "any", "local": str(round(_LIMIT * (back - lost))), "closed": "0"}
     for band in _BANDS:
         times = [entry["at"] for entry in paid if entry["key"] == band]
         table.add_row(
             band,
             str(sum(lost < at < back for at in times)),
             str(sum(lost + 6 < at < back for at in times)),
-            "any" if band == "open" else str(round(_LIMIT * (back - lost))),
+            allowed[band],
             str(len(times)),
             str(accounts[f"band:{band} usd"].spent // MILLION),
         )
