@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
+from statistics import median
 
 import pytest
 from billiard import current_process
@@ -187,11 +188,21 @@ def fresh() -> Iterator[Metered]:
 @pytest.mark.parametrize("cpu_s", [0.001, 0.01, 0.1, 0.5, 2.0])
 def test_cpu_time_is_what_the_kernel_counted(metered: Metered, cpu_s: float) -> None:
     """A budget of CPU seconds is money where processors are rented."""
-    usage, truth, _ = metered.run(spin, cpu_s)
 
-    assert truth >= cpu_s
-    # 50 µs: the meter and what is around the tracer count as well.
-    assert truth * 1e6 == pytest.approx(usage.cpu_us, rel=0.03, abs=50)
+    def excess_us(spun_s: float) -> tuple[float, float]:
+        """Run a few times; tell by how much the meter and the kernel differ, and the latter."""
+        runs = [metered.run(spin, spun_s) for _ in range(1 if spun_s > 0.1 else 15)]
+        return (
+            median((usage.cpu_us or 0) - truth * 1e6 for usage, truth, _ in runs),
+            median(truth * 1e6 for _, truth, _ in runs),
+        )
+
+    # What is around the tracer counts as well, and takes its time on a slow machine.
+    around, _ = excess_us(0.0)
+    excess, truth_us = excess_us(cpu_s)
+
+    assert truth_us >= cpu_s * 1e6
+    assert abs(excess - around) <= 0.03 * truth_us
 
 
 def test_cpu_time_of_programs_that_a_task_waits_for_counts(metered: Metered) -> None:
