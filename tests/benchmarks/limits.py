@@ -3,7 +3,8 @@
 Three workers with two slots each, one ledger. First `starts = "50/1s"` with a backlog: how many
 start, and how many in the fullest second. Then `slots = 3` while one worker after the other is
 killed with SIGKILL and started again: how many bodies overlap, by their own records, and how soon
-what a dead worker held is used again.
+what a dead worker held is used again. Last `usd = "5/1d"` with costs that are known when a task has
+ended: what is spent in all, and what the account says of it.
 """
 
 from __future__ import annotations
@@ -14,16 +15,18 @@ import time
 from collections.abc import Mapping
 from math import inf
 from pathlib import Path
+from random import Random
 
 import click
 
 from celery_budget.embedded import RedisServer
 from celery_budget.worker.leases import LEASE_S
-from tests.budgets import Budgets, most_at_once, most_within, publish
+from tests.budgets import MILLION, Budgets, most_at_once, most_within, publish
 
 _WORKERS, _SLOTS = 3, 2
 _RATE, _HELD = 50, 3
 _SERVICE_S = 0.1
+_DOLLARS = 5
 _KILLED_EVERY_S = 5.0
 
 
@@ -101,10 +104,34 @@ def measure_slots(
     return most_at_once(runs), used, full
 
 
+def measure_spending(server: RedisServer, directory: Path) -> tuple[float, float, float]:
+    """Tell what was spent, how much of that by the last six tasks, and the account's balance.
+
+    Costs are not declared; they are between 0.01 and 0.50 dollars, charged at the end of a task.
+    """
+    budgets = _fleet(server, directory, {"usd": f"{_DOLLARS}/1d"})
+    chance = Random(1)
+    costs = [chance.randint(1, 50) for _ in range(20 * _DOLLARS)]
+    try:
+        calls = [("s", f"0.{cents:02d}", number, _SERVICE_S) for number, cents in enumerate(costs)]
+        publish(budgets.sender().pay, calls)
+        name = "task:tests.apps.budgets.pay usd"
+        idle_since = time.monotonic()
+        while time.monotonic() < idle_since + 2 * LEASE_S:
+            accounts = budgets.accounts()
+            if name not in accounts or accounts[name].leased:
+                idle_since = time.monotonic()
+            time.sleep(0.2)  # the measurement itself
+        paid = [costs[entry["number"]] / 100 for entry in budgets.journal.entries("paid")]
+    finally:
+        budgets.close()
+    return sum(paid), sum(paid[-_WORKERS * _SLOTS :]), accounts[name].balance / MILLION
+
+
 @click.command()
 @click.option("--seconds", default=30.0, help="Of each measurement.")
 def main(seconds: float) -> None:
-    """Measure both."""
+    """Measure all three."""
     with RedisServer() as server, tempfile.TemporaryDirectory() as scratch:
         count, most = measure_rate(server, Path(scratch) / "rate", seconds)
         wanted = _RATE * seconds
@@ -114,6 +141,11 @@ def main(seconds: float) -> None:
         text = f"slots: at most {at_once} at once of {_HELD}, {used:.0%} of them used"
         waits = ", ".join(f"{each:.1f}" for each in full)
         click.echo(f"{text}; all used again after {waits} s (lease {LEASE_S:.0f} s)", err=True)
+        spent, last, balance = measure_spending(server, Path(scratch) / "spending")
+        text = (
+            f"dollars: {spent:.2f} spent of {_DOLLARS}, of which {last:.2f} by the last six tasks"
+        )
+        click.echo(f"{text}; the account has {balance:.2f}", err=True)
 
 
 if __name__ == "__main__":
