@@ -47,7 +47,7 @@ from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 from celery.worker.consumer.mingle import Mingle
 from celery.worker.request import Request
 from kombu import Connection, Consumer, Queue
-from kombu.asynchronous import Hub, get_event_loop, set_event_loop
+from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Timer
 from kombu.transport.redis import Channel as RedisChannel
 from kombu.transport.virtual import QoS
@@ -196,14 +196,12 @@ def test_a_job_is_written_to_an_idle_child_at_once() -> None:
     assert "self._maxtasksperchild = " in made
     assert "self._max_memory_per_child = " in made
     written: list[list[int]] = []
-    before = get_event_loop()
     hub = Hub()
-    set_event_loop(hub)
 
-    def workers(
+    def hand_out(
         strategy: int, busy: set[int], tasks: int | None = None, memory: int | None = None
-    ) -> SimpleNamespace:
-        return SimpleNamespace(
+    ) -> None:
+        workers = SimpleNamespace(
             sched_strategy=strategy,
             _all_inqueues={3, 4, 5},
             _active_writes={4},
@@ -211,18 +209,18 @@ def test_a_job_is_written_to_an_idle_child_at_once() -> None:
             _maxtasksperchild=tasks,
             _max_memory_per_child=memory,
         )
+        seams.hand_out(SimpleNamespace(_pool=workers), hub)
 
     try:
-        seams.hand_out(SimpleNamespace(_pool=workers(SCHED_STRATEGY_FAIR, {5})))
+        hand_out(SCHED_STRATEGY_FAIR, {5})  # the pool has not told the hub of its writer
         hub.consolidate_callback = written.append
-        seams.hand_out(SimpleNamespace(_pool=workers(SCHED_STRATEGY_FAIR, {5})))
-        seams.hand_out(SimpleNamespace(_pool=workers(SCHED_STRATEGY_FAIR, {3, 5})))
-        seams.hand_out(SimpleNamespace(_pool=workers(SCHED_STRATEGY_FCFS, {5})))
-        seams.hand_out(SimpleNamespace(_pool=workers(SCHED_STRATEGY_FAIR, {5}, tasks=9)))
-        seams.hand_out(SimpleNamespace(_pool=workers(SCHED_STRATEGY_FAIR, {5}, memory=9)))
-        seams.hand_out(SimpleNamespace(_pool=SimpleNamespace()))  # without an event loop
+        hand_out(SCHED_STRATEGY_FAIR, {5})
+        hand_out(SCHED_STRATEGY_FAIR, {3, 5})
+        hand_out(SCHED_STRATEGY_FCFS, {5})
+        hand_out(SCHED_STRATEGY_FAIR, {5}, tasks=9)
+        hand_out(SCHED_STRATEGY_FAIR, {5}, memory=9)
+        seams.hand_out(SimpleNamespace(_pool=SimpleNamespace()), hub)  # it writes by itself
     finally:
-        set_event_loop(before)
         hub.close()
 
     assert [[3]] == written

@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
-from kombu.asynchronous import get_event_loop
 
 
 def child_index(pool: Any, pid: int) -> int | None:
@@ -37,7 +36,7 @@ def flush(pool: Any) -> None:
             cache[job._job] = job
 
 
-def hand_out(pool: Any) -> None:
+def hand_out(pool: Any, hub: Any) -> None:
     """Write what the prefork pool was given to children that are idle, now.
 
     By itself it asks the event loop to tell when a child's pipe can be written to, and writes in
@@ -52,7 +51,8 @@ def hand_out(pool: Any) -> None:
     workers = pool._pool
     if not _is_fair(workers) or workers._maxtasksperchild or workers._max_memory_per_child:
         return
-    write = get_event_loop().consolidate_callback
+    # After a reconnect `kombu.asynchronous.get_event_loop` gives none.
+    write = hub.consolidate_callback
     idle = workers._all_inqueues - workers._active_writes - workers._busy_workers
     if idle and write is not None:
         # A child that has just died has closed its end: the pool gives the job to another one as
