@@ -47,7 +47,6 @@ from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 from celery.worker.consumer.mingle import Mingle
 from celery.worker.request import Request
 from kombu import Connection, Consumer, Queue
-from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Timer
 from kombu.transport.redis import Channel as RedisChannel
 from kombu.transport.virtual import QoS
@@ -184,46 +183,6 @@ def _wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time() < give_up
         sleep(0.01)
-
-
-def test_a_job_is_written_to_an_idle_child_at_once() -> None:
-    """The pool's own writer does it, to children that neither work nor are being written to."""
-    writes = inspect.getsource(AsynPool._create_write_handlers)
-    assert "hub.consolidate_callback = schedule_writes" in writes
-    for name in ("all_inqueues", "active_writes", "busy_workers"):
-        assert f"{name} = self._{name}" in writes
-    made = inspect.getsource(BilliardPool.__init__)
-    assert "self._maxtasksperchild = " in made
-    assert "self._max_memory_per_child = " in made
-    written: list[list[int]] = []
-    hub = Hub()
-
-    def hand_out(
-        strategy: int, busy: set[int], tasks: int | None = None, memory: int | None = None
-    ) -> None:
-        workers = SimpleNamespace(
-            sched_strategy=strategy,
-            _all_inqueues={3, 4, 5},
-            _active_writes={4},
-            _busy_workers=busy,
-            _maxtasksperchild=tasks,
-            _max_memory_per_child=memory,
-        )
-        seams.hand_out(SimpleNamespace(_pool=workers), hub)
-
-    try:
-        hand_out(SCHED_STRATEGY_FAIR, {5})  # the pool has not told the hub of its writer
-        hub.consolidate_callback = written.append
-        hand_out(SCHED_STRATEGY_FAIR, {5})
-        hand_out(SCHED_STRATEGY_FAIR, {3, 5})
-        hand_out(SCHED_STRATEGY_FCFS, {5})
-        hand_out(SCHED_STRATEGY_FAIR, {5}, tasks=9)
-        hand_out(SCHED_STRATEGY_FAIR, {5}, memory=9)
-        seams.hand_out(SimpleNamespace(_pool=SimpleNamespace()), hub)  # it writes by itself
-    finally:
-        hub.close()
-
-    assert [[3]] == written
 
 
 def test_an_idle_child_can_be_sent_away_without_losing_a_task() -> None:
