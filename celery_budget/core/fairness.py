@@ -304,15 +304,13 @@ class FairQueue:
         """Let all tickets of a group wait for a budget; the others go on in their order."""
         group.is_blocked = True
         for tenant in group.tenants:
-            lines = tenant.lines
-            line = lines[0] if len(lines) == 1 else _line(lines, group)
-            lines.remove(line)
+            line = _line(tenant.lines, group)
+            tenant.lines.remove(line)
             tenant.closed.append(line)
-            live = line.live
-            tenant.live -= live
-            self.length -= live
-            self.blocked += live
-            group.live += live
+            tenant.live -= line.live
+            self.length -= line.live
+            self.blocked += line.live
+            group.live += line.live
             if not tenant.live:
                 self._end(tenant)
             else:
