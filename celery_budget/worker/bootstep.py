@@ -185,7 +185,7 @@ class BandStep(StartStopStep):
         )
         self.live = LivePolicy(policy, self.pump, accounts, self._ceilings, c.timer.call_after)
         metered = None if metering is None else metering.metered
-        c.pool = self.pump.pool = SlotPool(pool, self.pump.ended, metered)
+        c.pool = self.pump.pool = SlotPool(pool, self.pump.ended, metered, c.hub)
         c.on_task_request = self.pump.offer
         steps[c] = self
 

@@ -161,9 +161,7 @@ class Pump:
 
     def pump(self) -> None:
         """Perform decisions until nothing more can start."""
-        # The slots of tasks that a cold shutdown ends are no room for others: what started there
-        # would be ended too, and lost if it was acknowledged in time.
-        if self._is_pumping or seams.is_terminating():
+        if self._is_pumping:
             return
         self._is_pumping = True
         try:
@@ -186,8 +184,14 @@ class Pump:
                 self.channels.changed()
 
     def _decide(self) -> None:
-        """Ask the dispatcher and do what it says, until there is nothing to do at once."""
-        while self.is_open:
+        """Ask the dispatcher and do what it says, until there is nothing to do at once.
+
+        Nothing starts once the worker was asked to stop. A signal's handler only notes it, and the
+        loop looks there when its turn is over: what a child began in between would run without
+        anybody reading that it did, and the broker would deliver it again. Nor are the slots of
+        tasks that a cold shutdown ends any room: what started there would be ended too.
+        """
+        while self.is_open and not seams.is_stopping():
             decision = self.dispatcher.decide(time())
             if decision is None:
                 return

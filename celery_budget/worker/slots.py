@@ -31,9 +31,12 @@ class SlotPool:
         pool: The worker's own.
         ended: Called with a ticket that has left its slot.
         metered: Meters what is called through it; None where nothing is metered.
+        hub: The event loop of the worker; None without one.
     """
 
-    def __init__(self, pool: BasePool, ended: Ended, metered: Metered | None = None) -> None:
+    def __init__(
+        self, pool: BasePool, ended: Ended, metered: Metered | None = None, hub: Any = None
+    ) -> None:
         self._pool = pool
         self._ended = ended
         self._metered = metered
@@ -43,6 +46,7 @@ class SlotPool:
         self.runs_inline = self._watch is _watch_return
         #: Whether the consumer's `flush`, after a connection loss, drops what no child has taken.
         self.discards = seams.pool_kind(pool) is PoolKind.PREFORK
+        self._hub = hub if self.discards else None
         #: Whether tasks end in threads of their own.
         self.is_threaded = self._watch is _watch_future
 
@@ -77,7 +81,10 @@ class SlotPool:
             return self._pool.apply_async(target, args, kwargs, **options)
         if self._metered is not None:
             target, args = self._metered, (held.run, target, *args)
-        return self._watch(self._pool, held, self._ended, target, args, kwargs, options)
+        result = self._watch(self._pool, held, self._ended, target, args, kwargs, options)
+        if self._hub is not None:
+            seams.hand_out(self._pool, self._hub)
+        return result
 
 
 def _watcher(pool: BasePool) -> Callable[..., Any]:

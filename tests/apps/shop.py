@@ -16,6 +16,7 @@ from pathlib import Path
 
 from celery import Celery, Task, chain, chord, group
 from celery.exceptions import SoftTimeLimitExceeded
+from celery.worker.control import Panel, control_command
 from kombu import Queue
 
 from celery_budget import budget, install
@@ -90,10 +91,14 @@ def pause(self: Task, key: str, seconds: float, number: int = 0) -> None:
     record("ended", key=key, number=number)
 
 
-def _wait(self: Task, key: str, gate: str, number: int) -> None:
-    record("started", key=key, number=number, **seen(self))
+def _wait_for(gate: str) -> None:
     while not Path(gate).exists():
         time.sleep(0.005)
+
+
+def _wait(self: Task, key: str, gate: str, number: int) -> None:
+    record("started", key=key, number=number, **seen(self))
+    _wait_for(gate)
     record("ended", key=key, number=number)
 
 
@@ -222,3 +227,11 @@ def spawn(self: Task, key: str, how: str, options: dict[str, object] | None = No
             fail.apply_async((key,), link_error=told.si(key=key), **options)
         case _:
             raise ValueError(how)
+
+
+@control_command()
+def stop_in_mid_turn(state: Panel, key: str, gate: str) -> None:
+    """Keep the main process busy until a file exists; SIGTERM comes in the loop's next turn."""
+    record("stalled", key=key)
+    _wait_for(gate)
+    state.consumer.hub.call_soon(os.kill, os.getpid(), signal.SIGTERM)

@@ -47,6 +47,7 @@ from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 from celery.worker.consumer.mingle import Mingle
 from celery.worker.request import Request
 from kombu import Connection, Consumer, Queue
+from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Timer
 from kombu.transport.redis import Channel as RedisChannel
 from kombu.transport.virtual import QoS
@@ -183,6 +184,46 @@ def _wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time() < give_up
         sleep(0.01)
+
+
+def test_a_job_is_written_to_an_idle_child_at_once() -> None:
+    """The pool's own writer does it, to children that neither work nor are being written to."""
+    writes = inspect.getsource(AsynPool._create_write_handlers)
+    assert "hub.consolidate_callback = schedule_writes" in writes
+    for name in ("all_inqueues", "active_writes", "busy_workers"):
+        assert f"{name} = self._{name}" in writes
+    made = inspect.getsource(BilliardPool.__init__)
+    assert "self._maxtasksperchild = " in made
+    assert "self._max_memory_per_child = " in made
+    written: list[list[int]] = []
+    hub = Hub()
+
+    def hand_out(
+        strategy: int, busy: set[int], tasks: int | None = None, memory: int | None = None
+    ) -> None:
+        workers = SimpleNamespace(
+            sched_strategy=strategy,
+            _all_inqueues={3, 4, 5},
+            _active_writes={4},
+            _busy_workers=busy,
+            _maxtasksperchild=tasks,
+            _max_memory_per_child=memory,
+        )
+        seams.hand_out(SimpleNamespace(_pool=workers), hub)
+
+    try:
+        hand_out(SCHED_STRATEGY_FAIR, {5})  # the pool has not told the hub of its writer
+        hub.consolidate_callback = written.append
+        hand_out(SCHED_STRATEGY_FAIR, {5})
+        hand_out(SCHED_STRATEGY_FAIR, {3, 5})
+        hand_out(SCHED_STRATEGY_FCFS, {5})
+        hand_out(SCHED_STRATEGY_FAIR, {5}, tasks=9)
+        hand_out(SCHED_STRATEGY_FAIR, {5}, memory=9)
+        seams.hand_out(SimpleNamespace(_pool=SimpleNamespace()), hub)  # it writes by itself
+    finally:
+        hub.close()
+
+    assert [[3]] == written
 
 
 def test_an_idle_child_can_be_sent_away_without_losing_a_task() -> None:
@@ -379,15 +420,17 @@ class _Stored:
         """Wait for nothing."""
 
 
-def test_a_cold_shutdown_is_seen_where_celery_s_own_loop_sees_it(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("asked", ["should_stop", "should_terminate"])
+def test_a_shutdown_is_seen_where_celery_s_own_loop_sees_it(
+    asked: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The slots of tasks that it ends must stay empty."""
-    assert "should_terminate" in inspect.getsource(state.maybe_shutdown)
-    assert not seams.is_terminating()
-    for value in (True, 0, 1):
-        monkeypatch.setattr(state, "should_terminate", value)
-        assert seams.is_terminating()
+    """What becomes free then must stay empty."""
+    assert f"{asked} is not None and {asked} is not False" in inspect.getsource(
+        state.maybe_shutdown
+    )
+    for value, is_stopping in ((None, False), (False, False), (True, True), (0, True), (1, True)):
+        monkeypatch.setattr(state, asked, value)
+        assert is_stopping == seams.is_stopping()
 
 
 def test_revoked_ids_are_the_ones_that_requests_ask() -> None:

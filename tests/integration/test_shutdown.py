@@ -151,6 +151,31 @@ def test_a_task_that_runs_at_warm_shutdown_ends_and_does_not_come_again(
     )
 
 
+def test_a_slot_freed_after_the_signal_is_left_empty(
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, gate: Path
+) -> None:
+    """The signal's handler only notes it, and the loop's turn goes on: what began then ran twice."""
+    # Of one band: others would wait some milliseconds for urgent messages before they start.
+    worker = start(
+        fleet, policy={"default_band": "only", "bands": {"only": {"queues": ["celery"]}}}
+    )
+    fill(fleet, shop, wait_for, gate, key)
+    held = shop.note.apply_async((key, 1), queue="plain").id
+    wait_for(lambda: are_held(shop, [held]), what="a held ticket")
+    stall = fleet.gate()
+    shop.app.control.broadcast("stop_in_mid_turn", arguments={"key": key, "gate": str(stall)})
+    wait_for(lambda: fleet.journal.count("stalled", key=key) == 1, what="a busy main process")
+    gate.touch()
+    wait_for(lambda: fleet.journal.count("ended", key=key) == SLOTS, what="results to be read")
+    stall.touch()
+    worker.wait()
+    begun = numbers(fleet, key)
+    start(fleet, concurrency=1)
+    wait_for(lambda: fleet.journal.count("ran", key=key) == 1, what="the held ticket")
+
+    assert [] == begun
+
+
 def test_cold_shutdown_returns_what_is_held_and_what_runs_late(
     fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, gate: Path
 ) -> None:

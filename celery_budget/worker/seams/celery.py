@@ -193,12 +193,16 @@ def is_accepted(request: Any) -> bool:
     return request in state.active_requests
 
 
-def is_terminating() -> bool:
-    """Tell whether a cold shutdown is under way, in which running tasks are ended.
+def is_stopping() -> bool:
+    """Tell whether the worker was asked to shut down, by a signal it has not acted on or just has.
 
-    Relies on `celery.worker.state.should_terminate`.
+    Relies on `celery.worker.state.should_stop` and `should_terminate`, which hold an exit code.
     """
-    return state.should_terminate is not None and state.should_terminate is not False
+    return _is_set(state.should_stop) or _is_set(state.should_terminate)
+
+
+def _is_set(exit_code: object) -> bool:
+    return exit_code is not None and exit_code is not False
 
 
 def on_mingle(consumer: Any, learn: Callable[[list[Any]], object]) -> None:

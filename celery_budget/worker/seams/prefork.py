@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import suppress
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
@@ -33,6 +34,31 @@ def flush(pool: Any) -> None:
     for job in running:
         if not job.ready():
             cache[job._job] = job
+
+
+def hand_out(pool: Any, hub: Any) -> None:
+    """Write what the prefork pool was given to children that are idle, now.
+
+    By itself it asks the event loop to tell when a child's pipe can be written to, and writes in
+    the loop's next turn. A pipe to an idle child is empty; should it not take all, the pool's
+    own writer goes on. Nothing is done where the pool writes ahead to busy children (`-O fast`),
+    nor where children leave after so many tasks or so much memory: one says that it leaves just
+    after it gave its last result, and what it was given then waits until it has gone.
+    Relies on `AsynPool.sched_strategy`, `_all_inqueues`, `_active_writes` and `_busy_workers`, on
+    `Pool._maxtasksperchild` and `_max_memory_per_child`, and on the writer that the pool gives to
+    the hub, `Hub.consolidate_callback`.
+    """
+    workers = pool._pool
+    if not _is_fair(workers) or workers._maxtasksperchild or workers._max_memory_per_child:
+        return
+    # After a reconnect `kombu.asynchronous.get_event_loop` gives none.
+    write = hub.consolidate_callback
+    idle = workers._all_inqueues - workers._active_writes - workers._busy_workers
+    if idle and write is not None:
+        # A child that has just died has closed its end: the pool gives the job to another one as
+        # soon as it learns of that, as it does when its own write fails half-way.
+        with suppress(BrokenPipeError, ConnectionResetError):
+            write(list(idle))
 
 
 def tell(pool: Any, pid: int) -> None:
@@ -75,16 +101,21 @@ def retire(pool: Any, pid: int) -> bool:
     Relies on `AsynPool.sched_strategy`, `_busy_workers` (descriptors that nothing is written to),
     and the processes' `inqW_fd` and `terminate_controlled`.
     """
-    # Loaded by the pool itself; workers with other pools have no use for it.
-    from celery.concurrency.asynpool import SCHED_STRATEGY_FAIR  # noqa: PLC0415
-
     workers = pool._pool
     child = _living(pool, pid)
-    if child is None or getattr(workers, "sched_strategy", None) != SCHED_STRATEGY_FAIR:
+    if child is None or not _is_fair(workers):
         return False
     workers._busy_workers.add(child.inqW_fd)
     child.terminate_controlled()
     return True
+
+
+def _is_fair(workers: Any) -> bool:
+    """Tell whether the pool writes to idle children only."""
+    # Loaded by the pool itself; workers with other pools have no use for it.
+    from celery.concurrency.asynpool import SCHED_STRATEGY_FAIR  # noqa: PLC0415
+
+    return bool(getattr(workers, "sched_strategy", None) == SCHED_STRATEGY_FAIR)
 
 
 def _child(pool: Any, pid: int) -> Any:
