@@ -283,6 +283,10 @@ class BandStep(StartStopStep):
                 "kept here. Run what needs them on a worker with --pool prefork."
             )
 
+    def register_with_event_loop(self, c: Consumer, _hub: object) -> None:
+        """Go on where the pool has registered; only with an event loop."""
+        c.pool.registered()
+
     def _tell_capped(self) -> None:
         dispatcher = self.pump.dispatcher
         if dispatcher.capped:

@@ -47,6 +47,7 @@ class SlotPool:
         #: Whether the consumer's `flush`, after a connection loss, drops what no child has taken.
         self.discards = seams.pool_kind(pool) is PoolKind.PREFORK
         self._hub = hub if self.discards else None
+        self._ask: Callable[[], None] | None = None
         #: Whether tasks end in threads of their own.
         self.is_threaded = self._watch is _watch_future
 
@@ -59,6 +60,11 @@ class SlotPool:
             seams.flush(self._pool)
         else:
             self._pool.flush()
+
+    def registered(self) -> None:
+        """Take note that the pool has registered with the event loop; again after a reconnect."""
+        if self._hub is not None:
+            self._ask = seams.ask_when_due(self._pool, self._hub, self._ask)
 
     def expect(self, held: Held) -> None:
         """The next submission of this task id belongs to `held`."""

@@ -226,6 +226,41 @@ def test_a_job_is_written_to_an_idle_child_at_once() -> None:
     assert [[3]] == written
 
 
+def test_the_pool_is_asked_for_writes_only_when_it_has_some() -> None:
+    """Also after a reconnect, when Celery 5.6.0 has registered another callback."""
+    registers = inspect.getsource(AsynPool.register_with_event_loop)
+    assert "hub.on_tick.add(self.on_poll_start)" in registers
+    writes = inspect.getsource(AsynPool._create_write_handlers)
+    assert "outbound = self.outbound_buffer" in writes
+    assert "None, WRITE | ERR, consolidate=True" in writes
+    assert "self.consolidate.discard(fd)" in inspect.getsource(Hub._discard)
+    asked: list[str] = []
+    hub = Hub()
+    workers = SimpleNamespace(on_poll_start=lambda: asked.append("first"), outbound_buffer=[])
+    pool = SimpleNamespace(_pool=workers)
+    try:
+        assert seams.ask_when_due(SimpleNamespace(_pool=SimpleNamespace()), hub, None) is None
+        hub.on_tick.add(workers.on_poll_start)
+        first = seams.ask_when_due(pool, hub, None)
+        assert first is seams.ask_when_due(pool, hub, first)
+        workers.on_poll_start = lambda: asked.append("second")
+        hub.on_tick.add(workers.on_poll_start)
+        second = seams.ask_when_due(pool, hub, first)
+        assert {second} == hub.on_tick
+        assert second is not None
+
+        second()
+        workers.outbound_buffer.append("job")
+        second()
+        workers.outbound_buffer.clear()
+        hub.consolidate.add(3)
+        second()
+    finally:
+        hub.close()
+
+    assert ["second", "second"] == asked
+
+
 def test_an_idle_child_can_be_sent_away_without_losing_a_task() -> None:
     """Nothing is written to a child that counts as busy, until it is gone."""
     handlers = inspect.getsource(AsynPool._create_process_handlers)

@@ -154,7 +154,7 @@ def test_a_task_that_runs_at_warm_shutdown_ends_and_does_not_come_again(
 def test_a_slot_freed_after_the_signal_is_left_empty(
     fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, gate: Path
 ) -> None:
-    """The signal's handler only notes it, and the loop's turn goes on: what began then ran twice."""
+    """The handler only notes the signal, and the turn goes on: what began in it ran twice."""
     # Of one band: others would wait some milliseconds for urgent messages before they start.
     worker = start(
         fleet, policy={"default_band": "only", "bands": {"only": {"queues": ["celery"]}}}

@@ -33,6 +33,7 @@ from celery_budget.worker.seams.celery import (
     size,
 )
 from celery_budget.worker.seams.prefork import (
+    ask_when_due,
     child_index,
     fail,
     flush,
@@ -56,6 +57,7 @@ __all__ = [
     "MINGLE",
     "MINGLED",
     "acknowledge_directly",
+    "ask_when_due",
     "child_index",
     "fail",
     "fetched",

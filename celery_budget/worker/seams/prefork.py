@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
+
+#: What the event loop calls in each turn.
+Tick = Callable[[], None]
 
 
 def child_index(pool: Any, pid: int) -> int | None:
@@ -59,6 +63,36 @@ def hand_out(pool: Any, hub: Any) -> None:
         # soon as it learns of that, as it does when its own write fails half-way.
         with suppress(BrokenPipeError, ConnectionResetError):
             write(list(idle))
+
+
+def ask_when_due(
+    pool: Any, hub: Any, before: Callable[[], None] | None
+) -> Callable[[], None] | None:
+    """Let the loop ask the prefork pool what is to be written only when something is.
+
+    It does so in each turn, and with nothing to write the pool has the kernel forget the pipe of
+    each idle child, which it does not know: a failing system call each.
+    Relies on `AsynPool.on_poll_start`, `outbound_buffer`, and `Hub.consolidate`, which holds the
+    pipes that the kernel watches for the pool.
+
+    Args:
+        pool: The worker's own.
+        hub: Of the worker; the pool has registered with it.
+        before: What this gave for the pool when it had registered before.
+    """
+    workers = pool._pool
+    ask: Tick | None = getattr(workers, "on_poll_start", None)
+    if ask is None or ask not in hub.on_tick:
+        return before
+    outbound, watched = workers.outbound_buffer, hub.consolidate
+
+    def ask_if_due() -> None:
+        if outbound or watched:
+            ask()
+
+    hub.on_tick -= {ask, before}
+    hub.on_tick.add(ask_if_due)
+    return ask_if_due
 
 
 def tell(pool: Any, pid: int) -> None:
