@@ -55,7 +55,7 @@ def measure_rate(server: RedisServer, directory: Path, seconds: float) -> tuple[
 def measure_slots(
     server: RedisServer, directory: Path, seconds: float
 ) -> tuple[int, float, list[float]]:
-    """Tell the most at once, the part of three slots that was used, and how long none started.
+    """Tell the most at once, the part of three slots that was used, and what kills cost.
 
     Args:
         server: For messages and the ledger.
@@ -63,12 +63,13 @@ def measure_slots(
         seconds: How long it lasts.
 
     Returns:
-        The last: for each kill, seconds until three ran again.
+        The last: for each kill that hit running tasks, seconds until what they held was used again.
     """
     budgets = _fleet(server, directory, {"slots": _HELD})
     kills: list[float] = []
     try:
-        calls = [("p", _SERVICE_S, number) for number in range(int(seconds * _HELD / _SERVICE_S))]
+        lasts_s = seconds + 2 * LEASE_S
+        calls = [("p", _SERVICE_S, number) for number in range(int(lasts_s * _HELD / _SERVICE_S))]
         publish(budgets.sender().pause, calls)
         begun = time.monotonic()
         while time.monotonic() < begun + seconds:
@@ -77,31 +78,39 @@ def measure_slots(
             kills.append(time.time())
             victim.send(signal.SIGKILL)
             budgets.spawn(slots=_SLOTS)
-        time.sleep(2 * LEASE_S)
-        started = {
-            (entry["worker"], entry["number"], place): entry["at"]
-            for place, entry in enumerate(budgets.journal.entries("started"))
-        }
-        ended = {
-            (entry["worker"], entry["number"]): entry["at"]
-            for entry in budgets.journal.entries("ended")
-        }
+        time.sleep(begun + lasts_s - time.monotonic())
+        stopped = time.time()
     finally:
         for worker in budgets.workers:
             worker.kill()
-    runs = [
-        (at, ended[worker, number])
-        for (worker, number, _), at in started.items()
-        if (worker, number) in ended
-    ]
-    last = max(end for _, end in runs)
-    used = sum(end - begin for begin, end in runs) / (_HELD * (last - min(runs)[0]))
-    full = []
-    for kill in kills:
-        later = sorted(begin for begin, _ in runs if begin > kill + 0.2)
-        again = (at for at in later if sum(begin <= at < end for begin, end in runs) >= _HELD)
-        full.append(next(again, inf) - kill)
-    return most_at_once(runs), used, full
+    ended = {entry["number"]: entry["at"] for entry in budgets.journal.entries("ended")}
+    runs = []
+    killed = []
+    for entry in budgets.journal.entries("started"):
+        begin = entry["at"]
+        if entry["number"] in ended:
+            runs.append((begin, ended[entry["number"]]))
+        else:
+            killed.append((begin, min((kill for kill in kills if kill > begin), default=stopped)))
+    used = sum(end - begin for begin, end in runs) / (_HELD * (stopped - min(runs)[0]))
+    losses = [end for _, end in killed]
+    returns = [_returned(kill, runs, losses) - kill for kill in kills if kill in losses]
+    return most_at_once(runs + killed), used, returns
+
+
+def _returned(kill: float, runs: list[tuple[float, float]], losses: list[float]) -> float:
+    """Tell when as many ran as the tasks of later kills left over.
+
+    Args:
+        kill: When a worker was killed.
+        runs: Begin and end of what ended.
+        losses: When each of the other tasks was killed.
+    """
+    for at in sorted(begin for begin, _ in runs if begin > kill):
+        running = sum(begin <= at < end for begin, end in runs)
+        if running + sum(kill < each <= at for each in losses) >= _HELD:
+            return at
+    return inf
 
 
 def measure_spending(server: RedisServer, directory: Path) -> tuple[float, float, float]:
@@ -137,10 +146,11 @@ def main(seconds: float) -> None:
         wanted = _RATE * seconds
         text = f"starts: {count} in {seconds:.0f} s, {count / wanted:.1%} of {wanted:.0f}"
         click.echo(f"{text}; at most {most} in one second, {_RATE + _RATE // 10} allowed", err=True)
-        at_once, used, full = measure_slots(server, Path(scratch) / "slots", seconds)
+        at_once, used, returns = measure_slots(server, Path(scratch) / "slots", seconds)
         text = f"slots: at most {at_once} at once of {_HELD}, {used:.0%} of them used"
-        waits = ", ".join(f"{each:.1f}" for each in full)
-        click.echo(f"{text}; all used again after {waits} s (lease {LEASE_S:.0f} s)", err=True)
+        waits = ", ".join(f"{each:.1f}" for each in returns)
+        text = f"{text}; what the dead held was used again after {waits} s"
+        click.echo(f"{text} (lease {LEASE_S:.0f} s)", err=True)
         spent, last, balance = measure_spending(server, Path(scratch) / "spending")
         text = (
             f"dollars: {spent:.2f} spent of {_DOLLARS}, of which {last:.2f} by the last six tasks"
