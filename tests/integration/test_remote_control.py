@@ -67,6 +67,18 @@ def test_active_reserved_scheduled_and_query_task_find_what_a_worker_has(
     shop.app.control.revoke(later)
 
 
+def cancel(shop: ModuleType, wait_for: WaitFor, queue: str) -> None:
+    """Let the one worker consume from a queue no longer, and return when it does not.
+
+    Celery answers before it does it, and while it does it: it waits for the broker meanwhile.
+    """
+    tell(shop, "cancel_consumer", queue)
+    wait_for(
+        lambda: queue not in {found["name"] for found in ask(shop, "active_queues")},
+        what="the end of the consumer",
+    )
+
+
 @pytest.mark.parametrize(("queue", "band"), [("optional", "optional"), ("extra", "important")])
 def test_a_queue_can_be_added_and_cancelled_at_run_time(
     queue: str, band: str, fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str
@@ -78,21 +90,18 @@ def test_a_queue_can_be_added_and_cancelled_at_run_time(
     shop.note.apply_async((key, 1), queue=queue)
     wait_for(lambda: fleet.journal.count("ran", key=key) == 1, what="the task")
     during = {found["name"] for found in ask(shop, "active_queues")}
-    tell(shop, "cancel_consumer", queue)
-    # Celery answers before it does it, and while it does it: it waits for the broker meanwhile.
-    wait_for(
-        lambda: before == {found["name"] for found in ask(shop, "active_queues")},
-        what="the end of the consumer",
-    )
+    cancel(shop, wait_for, queue)
+    after = {found["name"] for found in ask(shop, "active_queues")}
     shop.note.apply_async((key, 2), queue=queue)
     others = [shop.note.delay(f"{key} other", number).id for number in range(5)]
     outcomes = [fleet.outcome(other) for other in others]
     ran_while_cancelled = [ran["number"] for ran in fleet.journal.entries("ran", key=key)]
     tell(shop, "add_consumer", queue)
     wait_for(lambda: fleet.journal.count("ran", key=key) == 2, what="the task that waited")
-    tell(shop, "cancel_consumer", queue)
+    cancel(shop, wait_for, queue)
 
     assert before | {queue} == during
+    assert before == after
     assert [("SUCCESS", number) for number in range(5)] == outcomes
     assert [1] == ran_while_cancelled
     assert {(queue, band)} == {
