@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from math import inf
 
@@ -33,6 +33,8 @@ class BudgetTask(Task):
         deadline: Soft deadline, from publish: `"2s"` or seconds; None: none.
         cost: What one execution is expected to use, `{"cpu": "3s", "usd": "0.02"}`; what it leaves
             out is learned from executions that ended.
+        preempt: How it may give way while it runs, `["freeze"]`; an empty list: not at all; None:
+            the policy decides.
     """
 
     abstract = True
@@ -40,6 +42,7 @@ class BudgetTask(Task):
     tenant: str | None = None
     deadline: str | float | None = None
     cost: Mapping[str, str | float] | None = None
+    preempt: Sequence[str] | None = None
 
 
 def task_class(base: type[Task] | str) -> type[Task]:

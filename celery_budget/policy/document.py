@@ -24,6 +24,7 @@ from celery_budget.policy.notation import (
     Duration,
     Limit,
     LimitText,
+    MethodName,
     OnLossName,
     Pattern,
     QueueName,
@@ -101,6 +102,13 @@ class BandTable(Struct, forbid_unknown_fields=True):
         OnLossName,
         Meta(description="What its tasks do while the ledger of the budgets is out of reach."),
     ] = "local"
+    preempt: (
+        Annotated[
+            list[MethodName],
+            Meta(description="How its running tasks may give way to a band above that preempts."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class TaskTable(Struct, forbid_unknown_fields=True):
@@ -126,6 +134,13 @@ class TaskTable(Struct, forbid_unknown_fields=True):
         Annotated[
             dict[ResourceName, Amount],
             Meta(description="What one execution is expected to use, by resource."),
+        ]
+        | UnsetType
+    ) = UNSET
+    preempt: (
+        Annotated[
+            list[MethodName],
+            Meta(description="How they may give way while they run; an empty list: not at all."),
         ]
         | UnsetType
     ) = UNSET
@@ -238,6 +253,22 @@ class EnvelopesTable(Struct, forbid_unknown_fields=True):
     ) = UNSET
 
 
+class PreemptionTable(Struct, forbid_unknown_fields=True):
+    """What holds for all that gives way on one worker, `[preemption]`."""
+
+    spare: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=1_000,
+            description="Processes beside the slots, for what runs while others are frozen.",
+        ),
+    ] = 1
+    max_freeze: Annotated[
+        Duration, Meta(description="Longest time for which a task is frozen at a stretch.")
+    ] = "30s"
+
+
 class Document(Struct, forbid_unknown_fields=True):
     """A celery-budget policy."""
 
@@ -272,6 +303,10 @@ class Document(Struct, forbid_unknown_fields=True):
     tenants: Annotated[dict[Pattern, TenantTable], Meta(description="Rules by tenant.")] = {}
     envelopes: (
         Annotated[EnvelopesTable, Meta(description="What holds for the envelopes of workflows.")]
+        | UnsetType
+    ) = UNSET
+    preemption: (
+        Annotated[PreemptionTable, Meta(description="What holds for running tasks that give way.")]
         | UnsetType
     ) = UNSET
     caller_options: (

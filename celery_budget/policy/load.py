@@ -20,11 +20,18 @@ from celery_budget.policy.budget import BudgetRule, CeilingRule, TenantRule
 from celery_budget.policy.budgets import read_budgets
 from celery_budget.policy.ceilings import read_ceilings, read_tenants
 from celery_budget.policy.costs import bound_customs, read_cost
-from celery_budget.policy.document import MAX_BANDS, BandTable, Document, TaskTable
+from celery_budget.policy.document import (
+    MAX_BANDS,
+    BandTable,
+    Document,
+    PreemptionTable,
+    TaskTable,
+)
 from celery_budget.policy.envelopes import read_envelopes
 from celery_budget.policy.model import Band, OnLoss, Policy, TaskRule
 from celery_budget.policy.names import is_name, is_text
 from celery_budget.policy.pattern import is_pattern, specificity
+from celery_budget.policy.preemption import DEFAULT_PREEMPTION, Method, PreemptionRule
 from celery_budget.policy.problems import Problems, escape, join, listed, quote
 from celery_budget.policy.table import Table, kind
 from celery_budget.policy.tenant import parse_template
@@ -147,7 +154,22 @@ def _build(content: Mapping[str, object], problems: Problems) -> Policy:
         ceilings=tuple(sorted(ceilings, key=_specificity)),
         tenants=tuple(sorted(tenants, key=_specificity)),
         envelopes=envelopes,
+        preemption=_preemption(content.get("preemption", {}), problems),
     )
+
+
+def _preemption(raw: object, problems: Problems) -> PreemptionRule:
+    table = Table(PreemptionTable, raw, "preemption", problems)
+    plain = DEFAULT_PREEMPTION
+    return PreemptionRule(
+        spare=table.integer("spare") or plain.spare,
+        max_freeze_s=table.number("max_freeze") or plain.max_freeze_s,
+    )
+
+
+def _methods(table: Table) -> tuple[Method, ...] | None:
+    names = table.texts("preempt")
+    return None if names is None else tuple(Method(name) for name in names)
 
 
 def _bands(raw: object, problems: Problems) -> list[Band]:
@@ -181,6 +203,7 @@ def _bands(raw: object, problems: Problems) -> list[Band]:
                 deadline=table.number("deadline"),
                 expires=table.number("expires"),
                 on_ledger_loss=OnLoss(table.text("on_ledger_loss") or OnLoss.LOCAL),
+                preempt=_methods(table),
             )
         )
     total = fsum(band.min_share for band in bands)
@@ -238,6 +261,7 @@ def _rules(raw: object, known: list[str], problems: Problems) -> list[TaskRule]:
                 cost=read_cost(table.raw("cost"), join(path, "cost"), problems)
                 if "cost" in table
                 else None,
+                preempt=_methods(table),
             )
         )
     return rules

@@ -23,6 +23,7 @@ from celery_budget.policy.budget import (
     tightest,
 )
 from celery_budget.policy.envelope import EnvelopeRule
+from celery_budget.policy.preemption import DEFAULT_PREEMPTION, Method, PreemptionRule
 
 
 class OnLoss(StrEnum):
@@ -50,6 +51,7 @@ class Band:
         deadline: Soft deadline for tasks that name none, seconds from publish.
         expires: Hard expiry for tasks that name none, seconds from publish.
         on_ledger_loss: What its tasks do while the ledger cannot be reached.
+        preempt: How its running tasks may give way; None: not at all, unless a task says more.
     """
 
     name: str
@@ -63,6 +65,7 @@ class Band:
     deadline: float | None = None
     expires: float | None = None
     on_ledger_loss: OnLoss = OnLoss.LOCAL
+    preempt: tuple[Method, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +79,7 @@ class TaskRule:
         deadline: Soft deadline, seconds from publish, or None.
         expires: Hard expiry, seconds from publish, or None.
         cost: What one execution is expected to use, or None.
+        preempt: How they may give way while they run; () for not at all, or None.
     """
 
     pattern: str
@@ -84,6 +88,7 @@ class TaskRule:
     deadline: float | None = None
     expires: float | None = None
     cost: Cost | None = None
+    preempt: tuple[Method, ...] | None = None
 
     def is_match(self, task: str) -> bool:
         """Tell whether the rule speaks of this task name."""
@@ -108,6 +113,7 @@ class Policy:
         ceilings: Most specific pattern first.
         tenants: Most specific pattern first, so that the first match decides.
         envelopes: What `[envelopes]` says; None without that table.
+        preemption: What `[preemption]` says.
         resources: Names of all resources that a budget, ceiling, cost or `[envelopes]` mentions,
             sorted: what has to be metered or charged.
         has_bands: Whether bands were declared; without them the one default band owns
@@ -123,6 +129,7 @@ class Policy:
     ceilings: tuple[CeilingRule, ...] = ()
     tenants: tuple[TenantRule, ...] = ()
     envelopes: EnvelopeRule | None = None
+    preemption: PreemptionRule = DEFAULT_PREEMPTION
     resources: tuple[str, ...] = field(init=False, repr=False, compare=False)
     has_bands: bool = field(init=False, repr=False, compare=False)
     _by_name: dict[str, Band] = field(init=False, repr=False, compare=False)
@@ -225,6 +232,8 @@ class Policy:
             self.budgets,
             self.ceilings,
             self.tenants,
+            self.envelopes,
+            self.preemption,
         )
         return sha256(repr(declared).encode()).hexdigest()[:16]
 

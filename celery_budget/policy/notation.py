@@ -67,6 +67,7 @@ Share = (
 )
 ActionName = Literal["hold", "degrade", "demote", "shed"]
 OnLossName = Literal["open", "local", "closed"]
+MethodName = Literal["freeze"]
 BudgetKey = Annotated[
     str,
     Meta(

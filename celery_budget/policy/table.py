@@ -21,25 +21,35 @@ from celery_budget.policy.document import (
     TaskTable,
 )
 from celery_budget.policy.names import closest
-from celery_budget.policy.notation import CallerOption, OnLossName, QueueName, ResourceName
+from celery_budget.policy.notation import (
+    CallerOption,
+    MethodName,
+    OnLossName,
+    QueueName,
+    ResourceName,
+)
 from celery_budget.policy.problems import Problems, join, quote
 from celery_budget.units import seconds
 
-_DURATIONS = frozenset({"latency_target", "deadline", "expires"})
+_DURATIONS = frozenset({"latency_target", "deadline", "expires", "max_freeze"})
 _LISTS: dict[str, object] = {
     "queues": QueueName,
     "caller_options": CallerOption,
     "resources": ResourceName,
+    "preempt": MethodName,
 }
 _CHOICES: dict[str, tuple[object, str]] = {
     "caller_options": (CallerOption, "an option of a call"),
     "on_ledger_loss": (OnLossName, "a way to go on"),
+    "preempt": (MethodName, "a way to give way"),
 }
 
 #: Keys whose values mean something only together with others, and so are left as they are
 #: to whoever knows these.
 _LEFT: dict[type[msgspec.Struct], frozenset[str]] = {
-    Document: frozenset({"bands", "tasks", "budgets", "ceilings", "tenants", "envelopes"}),
+    Document: frozenset(
+        {"bands", "tasks", "budgets", "ceilings", "tenants", "envelopes", "preemption"}
+    ),
     TaskTable: frozenset({"cost"}),
     BudgetTable: frozenset({"limit", "burst", "on_exhausted", "at", "reserve"}),
     EnvelopesTable: frozenset({"on_exhausted", "at"}),

@@ -16,6 +16,7 @@ from celery_budget.policy.envelope import Envelope, nest
 from celery_budget.policy.limit import CAPACITIES
 from celery_budget.policy.model import Band, Policy, TaskRule
 from celery_budget.policy.names import LATEST, MAX_NAME, MAX_TEXT, closest, is_name, is_text
+from celery_budget.policy.preemption import Method
 from celery_budget.policy.tenant import Arguments, render_tenant
 from celery_budget.units import LARGEST, MAX_SECONDS
 
@@ -70,6 +71,7 @@ class Declared:
         deadline: Soft deadline, seconds from publish.
         expires: Hard expiry, seconds from publish.
         cost: What one execution is expected to use, in units.
+        preempt: How it may give way while it runs; () for not at all.
     """
 
     band: str | None = None
@@ -77,6 +79,7 @@ class Declared:
     deadline: float | None = None
     expires: float | None = None
     cost: Cost | None = None
+    preempt: tuple[Method, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,6 +294,21 @@ def permit(policy: Policy, envelope: Envelope) -> None:
     for resource in envelope.limits:
         if resource not in known:
             raise UnknownResource(resource, sorted(known), closest(resource, known))
+
+
+def methods(policy: Policy, task: str, declared: Declared, band: str) -> tuple[Method, ...]:
+    """Settle how a task may give way while it runs; a matter of the worker, and not of a call.
+
+    Args:
+        policy: Its rule for the task goes before what the task declares, and that before the band.
+        task: Task name.
+        declared: From decorator or base class.
+        band: Name of the band that it runs in.
+    """
+    for said in (_rule(policy, task), declared, policy.band(band)):
+        if said is not None and said.preempt is not None:
+            return said.preempt
+    return ()
 
 
 def _known(policy: Policy, name: str) -> str:

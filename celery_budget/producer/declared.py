@@ -13,7 +13,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 from celery_budget.errors import AmountError, OptionError
-from celery_budget.policy.names import is_name
+from celery_budget.policy.names import closest, is_name
+from celery_budget.policy.preemption import Method
 from celery_budget.policy.terms import Declared
 from celery_budget.units import amount, seconds
 
@@ -26,7 +27,7 @@ NOTHING_DECLARED = Declared()
 
 
 def declared(task: Task | None) -> Declared:
-    """Read band, tenant, deadline and cost from a task's attributes; None declares nothing.
+    """Read what a task's attributes declare; None declares nothing.
 
     Raises:
         OptionError: an attribute has a value that means nothing.
@@ -35,7 +36,8 @@ def declared(task: Task | None) -> Declared:
     tenant = getattr(task, "tenant", None)
     deadline = getattr(task, "deadline", None)
     expected = getattr(task, "cost", None)
-    if band is None and tenant is None and deadline is None and expected is None:
+    preempt = getattr(task, "preempt", None)
+    if band is None and tenant is None and deadline is expected is preempt is None:
         return NOTHING_DECLARED
     for option, value in (("band", band), ("tenant", tenant)):
         if value is not None and not isinstance(value, str):
@@ -43,16 +45,46 @@ def declared(task: Task | None) -> Declared:
             raise OptionError(option, f"of task {name} is {value!r}, not a string")
     if deadline is not None and not isinstance(deadline, str | int | float | timedelta):
         duration("deadline", deadline)
-    return _declared(band, tenant, deadline, cost(expected))
+    return _declared(band, tenant, deadline, cost(expected), methods(preempt))
 
 
 @lru_cache(maxsize=10_000)
 def _declared(
-    band: str | None, tenant: str | None, deadline: object, expected: Cost | None
+    band: str | None,
+    tenant: str | None,
+    deadline: object,
+    expected: Cost | None,
+    preempt: tuple[Method, ...] | None,
 ) -> Declared:
     return Declared(
-        band=band, tenant=tenant, deadline=duration("deadline", deadline), cost=expected
+        band=band,
+        tenant=tenant,
+        deadline=duration("deadline", deadline),
+        cost=expected,
+        preempt=preempt,
     )
+
+
+def methods(value: object) -> tuple[Method, ...] | None:
+    """Read how a running task may give way: `["freeze"]`.
+
+    Raises:
+        OptionError: it is no list of ways.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, list | tuple):
+        raise OptionError("preempt", f'is {value!r}; give a list such as ["freeze"]')
+    known = [method.value for method in Method]
+    for name in value:
+        if name not in known:
+            hint = closest(name, known) if isinstance(name, str) else ""
+            raise OptionError(
+                "preempt",
+                f"names {name!r}, which is no way to give way",
+                hint or f"known: {', '.join(known)}",
+            )
+    return tuple(Method(name) for name in value)
 
 
 def cost(value: object) -> Cost | None:

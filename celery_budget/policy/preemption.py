@@ -1,0 +1,30 @@
+"""Preemption as the policy declares it: how running tasks may be made to give way."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Method(StrEnum):
+    """How a running task gives way to one of a higher band."""
+
+    FREEZE = "freeze"  # its process is stopped, and goes on afterwards where it was
+
+
+@dataclass(frozen=True, slots=True)
+class PreemptionRule:
+    """What holds for all that gives way on one worker, `[preemption]`.
+
+    Attributes:
+        spare: Processes of a worker beside its slots, in which urgent tasks run while others are
+            frozen; >= 1. As many tasks can give way at once.
+        max_freeze_s: Longest time for which a task is frozen at a stretch, seconds.
+    """
+
+    spare: int = 1
+    max_freeze_s: float = 30.0
+
+
+#: Of a policy that says nothing.
+DEFAULT_PREEMPTION = PreemptionRule()
