@@ -19,6 +19,7 @@ from celery_budget.embedded import RabbitServer, RedisServer
 from tests.benchmarks.decision_time import measure_decisions
 from tests.benchmarks.memory import compare_memory
 from tests.benchmarks.overload import compare_overload
+from tests.benchmarks.preemption import compare_preemption
 from tests.benchmarks.report import Report, document, tabulate
 from tests.benchmarks.throughput import compare_throughput
 from tests.benchmarks.variants import BrokerName
@@ -29,6 +30,7 @@ _Compare = Callable[[dict[BrokerName, str], int, Callable[[str], None]], Report]
 _BENCHMARKS: dict[str, tuple[_Compare, int]] = {
     "throughput": (compare_throughput, 5),
     "overload": (compare_overload, 2),
+    "preemption": (compare_preemption, 2),
     "memory": (compare_memory, 3),
 }
 

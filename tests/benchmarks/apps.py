@@ -47,6 +47,16 @@ def slow(published: float, seconds: float) -> None:
     _journal().write("optional", published, started, time.monotonic())
 
 
+def burn(published: float, seconds: float) -> None:
+    """Hold a slot as a task that computes does, for so many seconds of a core."""
+    _marker().mark()
+    started = time.monotonic()
+    begun = time.process_time()
+    while time.process_time() - begun < seconds:
+        sum(range(1_000))
+    _journal().write("optional", published, started, time.monotonic())
+
+
 def urgent(published: float) -> None:
     """Tell when the body was reached."""
     started = time.monotonic()
@@ -106,6 +116,7 @@ def _make(broker: str, variant: Variant) -> Celery:
     for band in BANDS:
         app.task(name=f"noop.{band}", **_options(variant, band, redis=redis))(noop)
     app.task(name="slow", **_options(variant, "optional", redis=redis))(slow)
+    app.task(name="burn", **_options(variant, "optional", redis=redis))(burn)
     app.task(name="urgent", **_options(variant, "critical", redis=redis))(urgent)
     return app
 

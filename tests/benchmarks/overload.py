@@ -57,22 +57,26 @@ class Outcome:
         return sum(1 for wait in self.waits_s if wait < inf)
 
 
-def measure_overload(url: str, variant: Variant, seconds: int) -> Outcome:
+def measure_overload(url: str, variant: Variant, seconds: int, flood: str = "slow") -> Outcome:
     """Flood one worker, then publish critical tasks for some time.
 
     Args:
         url: The broker's.
         variant: What app to run.
         seconds: How long to publish critical tasks.
+        flood: What the slots are busy with: `slow`, `burn`, or "" for nothing at all.
 
     Raises:
         ServerFailed: The slots were not all busy within a minute.
     """
     urgent = round(seconds / _INTERVAL_S)
     # Twice what two slots could run until the last look, and as many as a window may hold.
-    flood = 2 * _POOL.slots * round(seconds + _SETTLE_S + _START_S / 4) + 100
+    count = 2 * _POOL.slots * round(seconds + _SETTLE_S + _START_S / 4) + 100
     with start_run(url, variant) as run:
-        run.publish("slow", flood, _TASK_S)
+        if flood:
+            run.publish(flood, count, _TASK_S)
+        else:
+            run.publish("noop", _POOL.slots, bands=("optional",))
         worker = run.start_worker(_POOL)
         run.wait_for(worker, _POOL.slots - variant.reserve, timeout_s=_START_S)
         published = run.publish("urgent", urgent, _INTERVAL_S)

@@ -1,8 +1,8 @@
 """The sender's process: publishes one load with the app under test and leaves its times.
 
 Run as `python -m tests.benchmarks.publisher KIND COUNT SECONDS` by `runner.py`:
-`noop` spreads COUNT tasks over the bands named in further arguments, `slow` sends COUNT tasks of
-SECONDS each, `urgent` sends COUNT tasks, one each SECONDS.
+`noop` spreads COUNT tasks over the bands named in further arguments, `slow` and `burn` send COUNT
+tasks that wait or compute for SECONDS each, `urgent` sends COUNT tasks, one each SECONDS.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def publish_noop(count: int, bands: list[str]) -> None:
         task.apply_async()
 
 
-def publish_slow(count: int, seconds: float) -> None:
+def publish_flood(kind: str, count: int, seconds: float) -> None:
     """Publish the flood."""
-    task = app.tasks["slow"]
+    task = app.tasks[kind]
     for _ in range(count):
         task.apply_async((time.monotonic(), seconds))
 
@@ -53,8 +53,8 @@ def main(arguments: list[str]) -> None:
     begun = time.monotonic()
     if kind == "noop":
         publish_noop(int(count), bands)
-    elif kind == "slow":
-        publish_slow(int(count), float(seconds))
+    elif kind in ("slow", "burn"):
+        publish_flood(kind, int(count), float(seconds))
     else:
         publish_urgent(int(count), float(seconds))
     published = Published(begun, time.monotonic())

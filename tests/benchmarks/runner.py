@@ -68,9 +68,9 @@ class Run:
         """Run a publisher process to its end.
 
         Args:
-            kind: `noop`, `slow` or `urgent`, as in `publisher.py`.
+            kind: `noop`, `slow`, `burn` or `urgent`, as in `publisher.py`.
             count: Tasks to publish.
-            seconds: Length of a slow task, or time between two urgent ones.
+            seconds: Length of a task of the flood, or time between two urgent ones.
             bands: For `noop`: bands that take turns.
 
         Raises:

@@ -25,18 +25,23 @@ BANDS = ("critical", "important", "optional")
 _QUEUES: Mapping[str, str] = {"critical": "critical", "important": "celery", "optional": "optional"}
 
 
-def three_bands(reserve: int = 0, prefix: str = "") -> Mapping[str, object]:
+def three_bands(
+    reserve: int = 0, prefix: str = "", *, freezes: bool = False
+) -> Mapping[str, object]:
     """Make the README's policy.
 
     Args:
         reserve: Slots kept for the critical band.
         prefix: Put before the names of queues.
+        freezes: Whether running optional tasks may give way.
     """
     bands: dict[str, dict[str, object]] = {
         "critical": {"preempts": True, "reserve": reserve},
         "important": {"weight": 4},
         "optional": {"weight": 1, "min_share": 0.05},
     }
+    if freezes:
+        bands["optional"]["preempt"] = ["freeze"]
     for band, name in _QUEUES.items():
         bands[band]["queues"] = [prefix + name]
     return {"default_band": "important", "bands": bands}
