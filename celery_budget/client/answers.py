@@ -103,8 +103,9 @@ def _load(reply: Reply) -> WorkerLoad:
 
 def _band(load: object) -> BandLoad:
     match load:
-        case {"running": int(running), "held": int(held)}:
-            return BandLoad(running, held)
+        case {"running": int(running), "held": int(held), **others}:
+            frozen = others.get("frozen")
+            return BandLoad(running, held, frozen if isinstance(frozen, int) else 0)
         case _:
             return BandLoad(0, 0)
 

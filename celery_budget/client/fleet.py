@@ -16,10 +16,12 @@ class BandLoad:
     Attributes:
         running: Tasks that have a slot.
         held: Tasks that a worker has and has not started.
+        frozen: Those of the running ones that give way to others now.
     """
 
     running: int
     held: int
+    frozen: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +64,11 @@ class Fleet:
     def load(self, band: str) -> BandLoad:
         """Sum a band over all workers."""
         loads = [worker.bands[band] for worker in self.workers.values() if band in worker.bands]
-        return BandLoad(sum(load.running for load in loads), sum(load.held for load in loads))
+        return BandLoad(
+            sum(load.running for load in loads),
+            sum(load.held for load in loads),
+            sum(load.frozen for load in loads),
+        )
 
     def depth(self, band: str) -> int:
         """Count the messages that wait in a band's queues."""

@@ -37,6 +37,7 @@ class BandState:
         rounding: Added to the parts of a message before they are cut to whole ones.
         most_ahead: Most messages of it to have at hand.
         is_paused: Whether none of its tickets may start, so that no message is asked for.
+        yielding: Tickets in slots that could give way to more urgent ones.
     """
 
     __slots__ = (
@@ -58,6 +59,7 @@ class BandState:
         "tag",
         "unfilled",
         "unserved",
+        "yielding",
     )
 
     def __init__(
@@ -80,6 +82,7 @@ class BandState:
         self.rounding = 0 if rule.preempts else SHARED_ROUNDING
         self.most_ahead = most_ahead(self.parts, slots)
         self.is_paused = False
+        self.yielding = 0
         self._is_known = False
 
     def amend(self, rule: Band, slots: int, weight: Callable[[str], float] | None) -> None:

@@ -45,6 +45,26 @@ class Start:
 
 
 @dataclass(frozen=True, slots=True)
+class Freeze:
+    """Stop a running ticket where it is; a slot is free then. `Dispatcher.failed` if it cannot be.
+
+    Attributes:
+        ticket: Keeps its place, and uses no slot until it goes on.
+        cause: The ticket that needs the slot; the next to start.
+    """
+
+    ticket: Ticket
+    cause: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Thaw:
+    """Let a frozen ticket go on."""
+
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """Never start the ticket: its sender gets `BudgetRefused` for a result.
 
@@ -87,4 +107,4 @@ class Wait:
     pause: str = ""
 
 
-Decision = Start | Expire | Refuse | Wait
+Decision = Start | Freeze | Thaw | Expire | Refuse | Wait

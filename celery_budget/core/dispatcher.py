@@ -15,17 +15,19 @@ from zlib import crc32
 from celery_budget.core.accounts import Accounts
 from celery_budget.core.admission import Group
 from celery_budget.core.bands import BandState
-from celery_budget.core.decisions import Expire, Reason, Refuse, Start, Wait
+from celery_budget.core.decisions import Decision, Expire, Freeze, Reason, Refuse, Start, Wait
 from celery_budget.core.fairness import Tenant
 from celery_budget.core.holding import Holding
 from celery_budget.core.line import Entry
 from celery_budget.core.lookahead import PARTS, parts
 from celery_budget.core.order import RECKON_S, Order
 from celery_budget.core.patience import LEAST_EXPECTED_S, MOST_SAVED_S, Patience
+from celery_budget.core.preemption import Preemption
 from celery_budget.core.service import ServiceTimes
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.budget import Action
 from celery_budget.policy.model import Band, Policy
+from celery_budget.policy.preemption import PreemptionRule
 
 #: How long one tie-break order lasts, seconds. Rotating it keeps a name that happens to sort
 #: first from always winning.
@@ -67,6 +69,7 @@ class Dispatcher:
         seed: Starts the rotating tie-break.
         accounts: The worker's budgets; None without any.
         weight: Tells the weight of a tenant; None: all are equal.
+        preemption: Says what may give way; None: this worker cannot make anything give way.
 
     Attributes:
         slots: As given, or as `resize` changed it.
@@ -81,6 +84,7 @@ class Dispatcher:
         seed: int = 0,
         accounts: Accounts | None = None,
         weight: Callable[[str], float] | None = None,
+        preemption: PreemptionRule | None = None,
     ) -> None:
         self.slots = slots
         self.accounts = accounts
@@ -95,6 +99,9 @@ class Dispatcher:
         self._patience = Patience()
         self._holding = Holding()
         self._running: dict[Ticket, Run] = {}
+        self._preemption = Preemption(preemption, self._order, self._running)
+        #: For which band room was made, and nothing else may use it.
+        self._fenced: BandState | None = None
 
     def resize(self, slots: int) -> None:
         """Take note that the pool grew or shrank; more may run than there are slots now."""
@@ -120,6 +127,7 @@ class Dispatcher:
         self._order.amend(policy.bands, policy.tenant_weight if policy.tenants else None)
         for state in self._order.bands:
             state.is_paused = state.name in paused
+        self._preemption.max_freeze_s = policy.preemption.max_freeze_s
         for entry in self._holding.all():
             self._transfer(entry, self._by_name[entry[5].band], now)
 
@@ -131,7 +139,15 @@ class Dispatcher:
     @property
     def free(self) -> int:
         """Slots without a ticket."""
-        return max(0, self.slots - len(self._running))
+        return max(0, self.slots - len(self._running) + self._preemption.outside)
+
+    def has_room(self, band: str) -> bool:
+        """Tell whether there may be a slot for a ticket of a band: free, or of what gives way."""
+        preemption = self._preemption
+        if len(self._running) - preemption.outside < self.slots:
+            return True
+        state = self._by_name[band]
+        return preemption.spare > 0 and state.rule.preempts and preemption.room(state) > 0
 
     @property
     def held_total(self) -> int:
@@ -146,6 +162,14 @@ class Dispatcher:
     def running(self, band: str) -> int:
         """Tell how many tickets of a band have a slot."""
         return self._by_name[band].running
+
+    def frozen(self, band: str) -> int:
+        """Tell how many of its running tickets give way to others now."""
+        return sum(self._running[t][0].name == band for t in self._preemption.frozen)
+
+    def is_frozen(self, ticket: Ticket) -> bool:
+        """Tell whether a running ticket gives way to another now."""
+        return self._preemption.is_frozen(ticket)
 
     def listen(self, bands: Iterable[str], now: float) -> None:
         """Take note which bands' messages come when asked for; others are never waited for."""
@@ -193,34 +217,48 @@ class Dispatcher:
             state.tag = max(state.tag, self._order.returning)
         queue.push(entry)
 
-    def decide(  # noqa: C901, PLR0911 - one step after the other, and no call more than needed
+    def decide(  # noqa: C901, PLR0911, PLR0912 - one step after the other, and no call more than needed
         self, now: float
-    ) -> Start | Expire | Refuse | Wait | None:
+    ) -> Decision | None:
         """Give the next action; the caller performs it and asks again.
 
         Args:
             now: Unix seconds.
 
         Returns:
-            A start, which counts as running from here on; an expiry or a refusal; a wait until a
-            time at which to ask again; None when nothing can change before something arrives or
-            ends, or the ledger answers.
+            A start, which counts as running from here on; a freeze or a thaw of what runs; an
+            expiry or a refusal; a wait until a time at which to ask again; None when nothing can
+            change before something arrives or ends, or the ledger answers.
         """
+        preemption = self._preemption
         holding = self._holding
         if not holding.total:
-            return None
+            return preemption.restore(self.slots, now) if preemption.outside else None
         if holding.due <= now:
             entry = holding.overdue(now)
             if entry is not None:
                 return Expire(self._take(entry))
-        free = self.slots - len(self._running)
-        if free <= 0:
-            return None
         order = self._order
         while True:
-            state, reason = order.choose(free - order.kept, now)
+            if preemption.outside:
+                restored = preemption.restore(self.slots, now)
+                if restored is not None:
+                    return restored
+            free = self.slots - len(self._running) + preemption.outside
+            state = fenced = self._fenced
+            reason = Reason.RANK
+            self._fenced = None
+            if fenced is None or not fenced.queue.length or free <= 0:
+                state = None
+                if free > 0:
+                    state, reason = order.choose(free - order.kept, now)
             if state is None:
-                return None
+                if not preemption.spare:
+                    return None
+                decision, has_changed = self._make_room(free, now)
+                if has_changed:
+                    continue
+                return decision
             ticket = state.queue.head()
             assert ticket is not None
             admitted = _FREE
@@ -232,12 +270,49 @@ class Dispatcher:
                     return answer
                 admitted = answer
             expected = self._service[ticket.task]
-            if expected >= LEAST_EXPECTED_S and reason is not _MIN_SHARE:
+            if expected >= LEAST_EXPECTED_S and reason is not _MIN_SHARE and state is not fenced:
                 until = self._gather(state, expected, free, now)
                 if until > now:
                     self._patience.wait(free, now)
                     return Wait(Reason.GATHER, until, 0)
             return self._start(state, ticket, expected, reason, now, admitted)
+
+    def _make_room(self, free: int, now: float) -> tuple[Decision | None, bool]:
+        """Let a running ticket give way to one that waits in a band above, if there is such.
+
+        Returns:
+            What is to be done, and whether to decide again as there is a slot now.
+        """
+        preemption = self._preemption
+        order = self._order
+        for cause in order.urgent:
+            # With the slot of one more there has to be one for it, not only for a reserve.
+            needs_room = free + 1 - order.kept + cause.unfilled > 0
+            while cause.queue.length and needs_room and preemption.room(cause):
+                ticket = cause.queue.head()
+                assert ticket is not None
+                if ticket.group is not None:
+                    answer = self._admit(cause, ticket, ticket.group, now)
+                    if answer is None:
+                        continue
+                    if isinstance(answer, Refuse):
+                        return answer, False
+                victim, is_frozen = preemption.make_room(cause, self.slots, now)
+                if victim is None:
+                    until = preemption.tried_again(now)
+                    return None if until == inf else Wait(Reason.NO_SLOT, until, 0), False
+                self._fenced = cause
+                return (Freeze(victim, ticket), False) if is_frozen else (None, True)
+        return None, False
+
+    def failed(self, ticket: Ticket, now: float) -> None:
+        """Take note that a ticket could not be frozen: it runs on, and another may give way."""
+        self._preemption.failed(ticket, now)
+        self._fenced = None
+
+    def thawed(self, ticket: Ticket, now: float) -> None:
+        """Take note that something else has let a frozen ticket go on; it uses no slot for it."""
+        self._preemption.thawed(ticket, now)
 
     def _admit(
         self, state: BandState, ticket: Ticket, group: Group, now: float
@@ -316,6 +391,8 @@ class Dispatcher:
             assert self.accounts is not None
             assert ticket.group is not None
             self.accounts.reserve(ticket.group, costs)
+        if ticket.methods:
+            state.yielding += 1
         self._running[ticket] = (state, tenant, now, expected, paid, ahead, costs)
         return Start(ticket, reason, is_degraded)
 
@@ -341,7 +418,10 @@ class Dispatcher:
         """
         state, tenant, started, expected, paid, ahead, costs = self._running.pop(ticket)
         order = self._order
-        spare = self.slots - len(self._running) - 1 - order.kept
+        frozen_s = 0.0
+        if ticket.methods:
+            frozen_s = self._preemption.ended(ticket, state, now)
+        spare = self.slots - len(self._running) + self._preemption.outside - 1 - order.kept
         if spare <= 0:
             order.freed = now
             if self._parts < PARTS:  # else each band has a look-ahead
@@ -352,8 +432,8 @@ class Dispatcher:
         self._parts -= ahead
         served = 0.0
         if ran:
-            if now > started:  # the clock may be set back
-                served = now - started
+            if now > started + frozen_s:  # the clock may be set back
+                served = now - started - frozen_s
             if self._patience.left_s < MOST_SAVED_S:
                 self._patience.earn(served)
             self._service.observe(ticket.task, served)
@@ -426,8 +506,10 @@ class Dispatcher:
         state = self._by_name[band]
         if state.is_paused or state.queue.blocked >= BLOCKED_PER_SLOT * self.slots:
             return 0, 0, state.queue.length
-        free = self.slots - len(self._running)
+        free = self.slots - len(self._running) + self._preemption.outside
         usable = free - self._order.kept + state.unfilled
+        if self._preemption.spare and state.rule.preempts:
+            usable += self._preemption.room(state)
         ahead = (self._parts + state.rounding + (free * state.parts if free > 0 else 0)) // PARTS
         if ahead > state.most_ahead:  # noqa: PLR1730 - hot path
             ahead = state.most_ahead
@@ -462,7 +544,7 @@ class Dispatcher:
         group = ticket.group
         if group is not None and group.is_blocked and (group.pause or group.waits_for):
             return _blocked(group, ahead)
-        free = self.slots - len(self._running)
+        free = self.slots - len(self._running) + self._preemption.outside
         if free <= 0:
             return Wait(Reason.NO_SLOT, ticket.expires, ahead)
         if free - self._order.kept + state.unfilled <= 0:

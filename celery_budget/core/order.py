@@ -34,6 +34,7 @@ class Order:
 
     Attributes:
         bands: As they are now, by rank.
+        urgent: Those of them that preempt.
         kept: Free slots that are kept for the bands that reserved them.
         capped: Whether the reserves were cut so that one slot stays shared.
         reckoned: When rates and allowances were last set, on the caller's clock.
@@ -57,7 +58,7 @@ class Order:
         self.resize(slots)
 
     def _divide(self) -> None:
-        self._urgent = [state for state in self.bands if state.rule.preempts]
+        self.urgent = [state for state in self.bands if state.rule.preempts]
         self._shared = [state for state in self.bands if not state.rule.preempts]
         self._owed = [(state, state.share) for state in self.bands if state.share is not None]
 
@@ -151,7 +152,7 @@ class Order:
             owed = self._most_overdue(spare, now)
             if owed is not None:
                 return owed, _MIN_SHARE
-        for state in self._urgent:
+        for state in self.urgent:
             if state.queue.length and spare + state.unfilled > 0:
                 return state, _RANK if spare > 0 else _RESERVED
         best: BandState | None = None
@@ -160,6 +161,12 @@ class Order:
             if state.tag < least and state.queue.length and spare + state.unfilled > 0:
                 best, least = state, state.tag
         return best, _SHARE if spare > 0 else _RESERVED
+
+    def is_waiting_above(self, state: BandState) -> bool:
+        """Tell whether something waits for which a band's tickets would have to give way."""
+        return any(
+            other.queue.length and other.rule.rank < state.rule.rank for other in self.urgent
+        )
 
     def _most_overdue(self, spare: int, now: float) -> BandState | None:
         """Choose the band that has been owed its minimum share for the longest time."""

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from celery_budget.core.admission import Group
     from celery_budget.policy.budget import Cost
     from celery_budget.policy.envelope import Envelope
+    from celery_budget.policy.preemption import Method
 
 
 @dataclass(slots=True, eq=False)
@@ -34,6 +35,7 @@ class Ticket:
         values: Of the message headers that have budgets, in the order of `Groups.headers`.
         excused: Places of the budgets that do not keep it from starting: it was demoted for them.
         envelopes: What it draws on together with other parts of its workflow.
+        methods: How it may give way while it runs.
         group: The allowances that its start draws on; None: none.
     """
 
@@ -50,4 +52,5 @@ class Ticket:
     values: tuple[str, ...] = ()
     excused: frozenset[str] = frozenset()
     envelopes: tuple[Envelope, ...] = ()
+    methods: tuple[Method, ...] = ()
     group: Group | None = None

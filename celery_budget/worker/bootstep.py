@@ -24,7 +24,7 @@ from celery_budget.board import PoolKind
 from celery_budget.core.accounts import Accounts
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.policy.budget import Scope
-from celery_budget.worker import seams
+from celery_budget.worker import freezable, seams
 from celery_budget.worker.calendar import calendar_window
 from celery_budget.worker.changes import Changes
 from celery_budget.worker.channels import Channels, windows
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from celery_budget.worker.ceilings import Ceilings
     from celery_budget.worker.changes import Change
     from celery_budget.worker.demand import Ask
+    from celery_budget.worker.freezer import Freezer
 
 logger = get_logger(__name__)
 
@@ -164,28 +165,35 @@ class BandStep(StartStopStep):
             metering = Metering(pool, kind, policy.resources, services.connect, can_stop=can_stop)
             if can_stop:
                 self._ceilings = self._watch(policy, pool, metering)
+        self._why_not_freeze = ""
+        freezer = self._freezer(c, policy)
+        spare = 0 if freezer is None else policy.preemption.spare
         # The pool has not started: how many slots it has is asked again at each decision.
         dispatcher = Dispatcher(
             policy.bands,
-            max(1, pool.limit),
+            max(1, pool.limit - spare),
             seed=policy.seed,
             accounts=accounts if policy.has_accounts else None,
             weight=policy.tenant_weight if policy.tenants else None,
+            preemption=None if freezer is None else policy.preemption,
         )
         headers = accounts.groups.headers if accounts else ()
         self.pump = Pump(
             dispatcher=dispatcher,
-            intake=Intake(policy, headers=headers),
+            intake=Intake(policy, headers=headers, can_freeze=freezer is not None),
             moves=self.moves,
             process=seams.process_task(c),
-            size=seams.size(pool),
+            size=seams.size(pool, spare),
             leases=self._leases,
             metering=metering,
             ceilings=self._ceilings,
+            freezer=freezer,
         )
         self.live = LivePolicy(policy, self.pump, accounts, self._ceilings, c.timer.call_after)
         metered = None if metering is None else metering.metered
-        c.pool = self.pump.pool = SlotPool(pool, self.pump.ended, metered, c.hub)
+        c.pool = self.pump.pool = SlotPool(pool, self.pump.ended, metered, c.hub, spare=spare)
+        if freezer is not None:
+            c.pool.before_signal = freezer.release
         c.on_task_request = self.pump.offer
         steps[c] = self
 
@@ -239,6 +247,19 @@ class BandStep(StartStopStep):
         )
         return accounts, leases
 
+    def _freezer(self, c: Consumer, policy: Policy) -> Freezer | None:
+        """Make what freezes tasks, and room in the pool, if that is asked for and possible."""
+        if not freezable.is_asked(policy, c.app.tasks.values()):
+            return None
+        self._why_not_freeze = freezable.obstacle(c, policy)
+        if self._why_not_freeze:
+            return None
+        # Loads psutil, which other workers have no use for.
+        from celery_budget.worker.freezer import Freezer  # noqa: PLC0415
+
+        seams.add_spare(c.pool, policy.preemption.spare)
+        return Freezer(c.pool, c.hub, lambda held: self.pump.dispatcher.thawed(held, time()))
+
     def _change(self, change: Change) -> None:
         self.live.changed(change)
 
@@ -277,6 +298,12 @@ class BandStep(StartStopStep):
         self.pump.open()
         self._ticks = c.timer.call_repeatedly(TICK_S, self.pump.tick)
         self._tell_capped()
+        if self._why_not_freeze:
+            logger.warning(
+                "The policy lets tasks be frozen for more urgent ones, and this worker freezes "
+                "none: %s.",
+                self._why_not_freeze,
+            )
         if self.policy.ceilings and self._ceilings is None:
             logger.warning(
                 "The policy has ceilings, and this worker's pool cannot stop a task: they are not "

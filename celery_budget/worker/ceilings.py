@@ -267,7 +267,10 @@ class Ceilings:
         if usage is None or usage.is_final or usage.pid != pid:
             return None  # not begun, or over
         now = monotonic()
-        sample = watched.sample(pid, max(0, int(now * 1e6) - usage.started_ns // 1_000))
+        frozen_at = held.frozen_at  # the loop's thread changes it
+        frozen_s = held.frozen_s + (now - frozen_at if frozen_at else 0.0)
+        runtime_us = int((now - frozen_s) * 1e6) - usage.started_ns // 1_000
+        sample = watched.sample(pid, max(0, runtime_us))
         seen = watched.watch.look(sample, now)
         return None if seen is None else Found(held, *seen)
 

@@ -65,6 +65,7 @@ def budget(state: Any, **_: object) -> Reply:
         "bands": {
             band.name: {
                 "running": dispatcher.running(band.name),
+                "frozen": dispatcher.frozen(band.name),
                 "held": dispatcher.held(band.name),
                 "window": dispatcher.window(band.name),
             }
@@ -212,6 +213,7 @@ def _running(held: Held) -> Reply:
         "band": held.band,
         "tenant": held.tenant,
         "for_s": round(monotonic() - held.started, 3),
+        "is_frozen": held.frozen_at > 0,
     }
 
 

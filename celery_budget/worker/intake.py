@@ -20,7 +20,7 @@ from celery_budget.core.ticket import Ticket
 from celery_budget.errors import BudgetError, HeaderError
 from celery_budget.headers import HEADER, Stamp, read, write
 from celery_budget.policy.names import MAX_TEXT
-from celery_budget.policy.terms import NOTHING_ASKED, Declared, resolve
+from celery_budget.policy.terms import MAX_CACHED, NOTHING_ASKED, Declared, methods, resolve
 from celery_budget.producer.declared import arguments, declared
 from celery_budget.worker.moves import version
 
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from celery_budget.policy.envelope import Envelope
     from celery_budget.policy.model import Policy
+    from celery_budget.policy.preemption import Method
     from celery_budget.worker.channels import BandChannel
 
 logger: Logger = get_logger(__name__)
@@ -62,9 +63,21 @@ class Held(Ticket):
         usage: What its execution has used, units by resource; None until that is final and was
             asked for.
         stamped: The band that its header tells its task.
+        frozen_at: When it was frozen, monotonic seconds; 0.0 unless it is frozen now.
+        frozen_s: For how long it was frozen before, seconds.
     """
 
-    __slots__ = ("is_kept", "request", "run", "source", "stamped", "started", "usage")
+    __slots__ = (
+        "frozen_at",
+        "frozen_s",
+        "is_kept",
+        "request",
+        "run",
+        "source",
+        "stamped",
+        "started",
+        "usage",
+    )
 
     request: Request
     source: BandChannel | None
@@ -73,6 +86,8 @@ class Held(Ticket):
     run: int
     stamped: str
     usage: dict[str, int] | None
+    frozen_at: float
+    frozen_s: float
 
     def restamp(self) -> None:
         """Let its task see the band in which it starts, not the one it was published for."""
@@ -90,7 +105,10 @@ class Intake:
         clock: Callable[[], float] = time,
         *,
         headers: tuple[str, ...] = (),
+        can_freeze: bool = False,
     ) -> None:
+        self._known: dict[tuple[str, str], tuple[Method, ...]] = {}
+        self._can_freeze = can_freeze
         self.amend(policy, headers)
         self._clock = clock
         self._mistakes: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -99,11 +117,14 @@ class Intake:
         """Settle Terms by another policy from now on, and read other headers."""
         self._policy = policy
         self._headers = headers
+        self._known.clear()
 
     def read_again(self, held: Held) -> None:
         """Read what the policy of today asks for of one that came before."""
         found = held.request.request_dict
         held.values = tuple(str(found.get(name) or "")[:MAX_TEXT] for name in self._headers)
+        if self._can_freeze:
+            held.methods = self._methods(held.request, held.band)
 
     def ticket(self, request: Request, source: BandChannel | None, queue: str | None) -> Held:
         """Make the ticket of one request.
@@ -131,6 +152,9 @@ class Intake:
         held.is_kept = False
         held.run = 0
         held.usage = None
+        held.frozen_at = held.frozen_s = 0.0
+        if self._can_freeze:
+            held.methods = self._methods(request, band)
         held.stamped = band
         held.cost = tuple(sorted(stamp.cost.items())) if stamp.cost else ()
         held.queue = queue or ""
@@ -146,6 +170,21 @@ class Intake:
         if request.eta is not None:
             held.published = max(stamp.at, request.eta.timestamp())
         return held
+
+    def _methods(self, request: Request, band: str) -> tuple[Method, ...]:
+        """Settle how a task may give way while it runs."""
+        found = self._known.get((request.type, band))
+        if found is None:
+            try:
+                said = declared(request.task)
+            except BudgetError as error:
+                self._warn(request, str(error))
+                said = Declared()
+            if len(self._known) >= MAX_CACHED:
+                self._known.clear()
+            found = methods(self._policy, request.type, said, band)
+            self._known[request.type, band] = found
+        return found
 
     def _stamp(self, request: Request, queue: str | None) -> Stamp:
         """Read the sender's stamp; where it is missing or bad, settle Terms and stamp here."""

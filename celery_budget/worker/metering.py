@@ -102,7 +102,8 @@ class Metering:
         """
         if held.usage is not None:
             return held.usage
-        elapsed_us = int((monotonic() - held.started) * 1e6)
+        frozen_us = int(held.frozen_s * 1e6)
+        elapsed_us = int((monotonic() - held.started) * 1e6) - frozen_us
         if held.request.worker_pid is None:  # no child has taken it
             return {"runtime": elapsed_us}
         read = self._ended(held)
@@ -110,6 +111,8 @@ class Metering:
             return {"runtime": elapsed_us}
         used = read.units(self._charged)
         if read.is_final:
+            if frozen_us and "runtime" in used:
+                used["runtime"] = max(0, used["runtime"] - frozen_us)
             held.usage = used
         else:
             used["runtime"] = elapsed_us  # it still runs, or was killed and has told no end

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from celery.utils.log import get_logger
 
-from celery_budget.core.decisions import Expire, Refuse, Start, Wait
+from celery_budget.core.decisions import Expire, Freeze, Refuse, Start, Thaw, Wait
 from celery_budget.core.dispatcher import NOTHING_USED
 from celery_budget.errors import BudgetRefused
 from celery_budget.worker import seams
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from celery_budget.policy.model import Policy
     from celery_budget.worker.ceilings import Ceilings
     from celery_budget.worker.channels import Channels
+    from celery_budget.worker.freezer import Freezer
     from celery_budget.worker.intake import Held
     from celery_budget.worker.leases import Leases
     from celery_budget.worker.metering import Metering
@@ -71,6 +72,7 @@ class Pump:
         leases: Leases | None = None,
         metering: Metering | None = None,
         ceilings: Ceilings | None = None,
+        freezer: Freezer | None = None,
     ) -> None:
         self.dispatcher = dispatcher
         self.is_open = True
@@ -83,6 +85,7 @@ class Pump:
         self._leases = leases
         self._metering = metering
         self._ceilings = ceilings
+        self._freezer = freezer
         self._polls_at = 0.0
         self._is_resumed = False
         self._running: set[Held] = set()
@@ -135,7 +138,7 @@ class Pump:
             if source is not None:
                 source.taken(held)
             self.dispatcher.offer(held, time())
-            if self.dispatcher.free:
+            if self.dispatcher.has_room(held.band):
                 self.pump()
             elif channels is not None:
                 channels.filled(source)
@@ -201,7 +204,7 @@ class Pump:
             if not self._perform(decision):
                 return
 
-    def _perform(self, decision: Start | Expire | Refuse) -> bool:
+    def _perform(self, decision: Start | Freeze | Thaw | Expire | Refuse) -> bool:
         """Do what was decided; tell whether to go on deciding in this turn."""
         # Only what `offer` made is in the dispatcher.
         held = cast("Held", decision.ticket)
@@ -213,6 +216,12 @@ class Pump:
                 return False
         elif isinstance(decision, Refuse):
             self._refuse(held, BudgetRefused(decision.account, decision.budget))
+        elif isinstance(decision, Freeze):
+            if self._freezer is None or not self._freezer.freeze(held):
+                self.dispatcher.failed(held, time())
+        elif isinstance(decision, Thaw):
+            if self._freezer is not None:
+                self._freezer.thaw(held)
         else:
             # Celery's own way into the pool finds it expired, says so and settles it.
             self._process(held.request)
@@ -310,6 +319,8 @@ class Pump:
         if held not in self._running:
             return
         self._running.discard(held)
+        if held.frozen_at and self._freezer is not None:
+            self._freezer.thaw(held)
         if held.is_kept and held.source is not None:
             held.source.window.released(held.request.message)
         usage = NOTHING_USED
@@ -367,6 +378,8 @@ class Pump:
         """Start nothing more, and let go of what is held; give it, in order of arrival."""
         with self.lock:
             self.is_open = False
+            if self._freezer is not None:
+                self._freezer.close()
             drained = cast("list[Held]", self.dispatcher.drain())
             for held in drained:
                 seams.forget(held.request)

@@ -32,15 +32,25 @@ class SlotPool:
         ended: Called with a ticket that has left its slot.
         metered: Meters what is called through it; None where nothing is metered.
         hub: The event loop of the worker; None without one.
+        spare: Processes of the pool beside its slots.
     """
 
     def __init__(
-        self, pool: BasePool, ended: Ended, metered: Metered | None = None, hub: Any = None
+        self,
+        pool: BasePool,
+        ended: Ended,
+        metered: Metered | None = None,
+        hub: Any = None,
+        *,
+        spare: int = 0,
     ) -> None:
         self._pool = pool
         self._ended = ended
         self._metered = metered
         self._expected: dict[str, Held] = {}
+        #: Told of a child that is about to get a signal.
+        self.before_signal: Callable[[int], None] | None = None
+        self._spare = spare
         self._watch = _watcher(pool)
         #: Whether a submission runs the task to its end before it returns.
         self.runs_inline = self._watch is _watch_return
@@ -65,6 +75,17 @@ class SlotPool:
         """Take note that the pool has registered with the event loop; again after a reconnect."""
         if self._hub is not None:
             self._ask = seams.ask_when_due(self._pool, self._hub, self._ask)
+
+    @property
+    def num_processes(self) -> int:
+        """Slots; processes beside them do not count."""
+        return int(self._pool.num_processes) - self._spare
+
+    def terminate_job(self, pid: int, signal: Any = None) -> None:
+        """Send a child a signal, as `revoke(terminate=True)` does; a frozen one goes on for it."""
+        self._pool.terminate_job(pid, signal)
+        if self.before_signal is not None:
+            self.before_signal(pid)
 
     def expect(self, held: Held) -> None:
         """The next submission of this task id belongs to `held`."""

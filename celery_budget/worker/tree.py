@@ -102,6 +102,16 @@ class ProcessTree:
         return found
 
 
+def has_programs(pid: int) -> bool:
+    """Tell whether a process has started others that have not ended."""
+    if _HAS_LISTS:
+        return bool(_children(pid))
+    try:
+        return bool(psutil.Process(pid).children())
+    except psutil.Error:
+        return False  # has ended
+
+
 def _children(pid: int) -> list[int]:
     """List the children of a process, whichever of its threads started them."""
     pids: list[int] = []

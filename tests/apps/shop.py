@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import time
 from functools import partial
 from pathlib import Path
@@ -106,6 +107,14 @@ def _wait(self: Task, key: str, gate: str, number: int) -> None:
 def wait(self: Task, key: str, gate: str, number: int = 0) -> None:
     """Keep a slot busy until a file exists."""
     _wait(self, key, gate, number)
+
+
+@task()
+def run_program(self: Task, key: str, gate: str, number: int = 0) -> None:
+    """Wait, with a program below this process, until a file exists."""
+    with subprocess.Popen(["sleep", "600"]) as program:
+        _wait(self, key, gate, number)
+        program.kill()
 
 
 @task(acks_late=True)
@@ -230,8 +239,16 @@ def spawn(self: Task, key: str, how: str, options: dict[str, object] | None = No
 
 
 @control_command()
-def stop_in_mid_turn(state: Panel, key: str, gate: str) -> None:
-    """Keep the main process busy until a file exists; SIGTERM comes in the loop's next turn."""
+def stall(state: Panel, key: str, gate: str, *, stops: bool = False) -> None:
+    """Keep the main process busy until a file exists.
+
+    Args:
+        state: Of the worker.
+        key: Of the record.
+        gate: The file's path.
+        stops: Whether SIGTERM comes in the loop's next turn.
+    """
     record("stalled", key=key)
     _wait_for(gate)
-    state.consumer.hub.call_soon(os.kill, os.getpid(), signal.SIGTERM)
+    if stops:
+        state.consumer.hub.call_soon(os.kill, os.getpid(), signal.SIGTERM)

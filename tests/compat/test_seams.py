@@ -15,8 +15,9 @@ from collections.abc import Callable, Iterator
 from time import sleep, time
 from types import SimpleNamespace
 from typing import Any, ClassVar
-from weakref import ref
+from weakref import WeakValueDictionary, ref
 
+import psutil
 import pytest
 from amqp import Channel as AmqpChannel
 from amqp import Connection as AmqpConnection
@@ -33,7 +34,12 @@ from billiard.process import BaseProcess as Process
 from celery import VERSION, Celery
 from celery.backends.base import Backend, BaseKeyValueStoreBackend
 from celery.backends.rpc import RPCBackend
-from celery.concurrency.asynpool import SCHED_STRATEGY_FAIR, SCHED_STRATEGY_FCFS, AsynPool
+from celery.concurrency.asynpool import (
+    SCHED_STRATEGIES,
+    SCHED_STRATEGY_FAIR,
+    SCHED_STRATEGY_FCFS,
+    AsynPool,
+)
 from celery.concurrency.base import BasePool
 from celery.concurrency.eventlet import TaskPool as EventletPool
 from celery.concurrency.gevent import TaskPool as GeventPool
@@ -41,7 +47,7 @@ from celery.concurrency.prefork import TaskPool as PreforkPool
 from celery.concurrency.solo import TaskPool as SoloPool
 from celery.concurrency.thread import TaskPool as ThreadsPool
 from celery.utils.log import current_process_index
-from celery.worker import WorkController, state, strategy
+from celery.worker import WorkController, components, state, strategy
 from celery.worker.components import StateDB
 from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 from celery.worker.consumer.mingle import Mingle
@@ -259,6 +265,76 @@ def test_the_pool_is_asked_for_writes_only_when_it_has_some() -> None:
         hub.close()
 
     assert ["second", "second"] == asked
+
+
+def test_a_child_is_stopped_and_goes_on() -> None:
+    """A number that the pool no longer has may be another process's."""
+    processes = BilliardPool(1)
+    pool = SimpleNamespace(_pool=processes)
+    (child,) = processes._pool
+    try:
+        assert seams.stop(pool, child.pid)
+        _wait_until(lambda: psutil.Process(child.pid).status() == psutil.STATUS_STOPPED)
+        seams.go_on(pool, child.pid)
+        _wait_until(lambda: psutil.Process(child.pid).status() != psutil.STATUS_STOPPED)
+        assert not seams.stop(pool, os.getpid())
+        seams.go_on(pool, os.getpid())
+    finally:
+        processes.terminate()
+
+
+def test_a_pool_is_told_of_spare_children_before_it_starts() -> None:
+    """Its size is read from `limit` then, and the worker's slots are the rest."""
+    pool = PreforkPool(2, app=Celery(set_as_current=False), threads=False, forking_enable=True)
+    seams.add_spare(pool, 3)
+
+    assert "processes=self.limit" in inspect.getsource(PreforkPool.on_start)
+    assert 5 == pool.limit
+    assert 2 == seams.size(SimpleNamespace(is_green=False, num_processes=5), 3)()
+
+
+def test_a_pool_tells_whether_it_would_write_ahead() -> None:
+    """By what the worker's `-O` was."""
+    ahead = {name for name, strategy in SCHED_STRATEGIES.items() if strategy == SCHED_STRATEGY_FCFS}
+    made = inspect.getsource(components.Pool.create)
+    assert "sched_strategy=self.optimization" in made
+    for name in SCHED_STRATEGIES:
+        pool = PreforkPool(1, sched_strategy=name)
+        assert seams.writes_ahead(pool) == (name in ahead)
+
+
+def test_the_clock_of_a_time_limit_can_be_stopped() -> None:
+    """The pool keeps a timer of its own for each job that has one."""
+    source = inspect.getsource(AsynPool._create_timelimit_handlers)
+    assert "trefs = self._tref_for_id = WeakValueDictionary()" in source
+    assert "trefs[R._job] = call_later(" in source
+    ended: list[int] = []
+    hub = Hub()
+    job = SimpleNamespace(_job=7, ready=lambda: False)
+    request = SimpleNamespace(_apply_result=lambda: job)
+    workers = SimpleNamespace(_tref_for_id=WeakValueDictionary())
+    pool = SimpleNamespace(_pool=workers)
+    try:
+        assert seams.hold_limit(pool, hub, request) is None
+        workers._tref_for_id[7] = first = hub.call_later(60, ended.append, 7)
+        held = seams.hold_limit(pool, hub, request)
+        assert held is not None
+        assert first.canceled
+        assert 59 < held[0] <= 60
+        assert 7 not in workers._tref_for_id
+        seams.release_limit(pool, hub, request, (0.0, *held[1:]))
+        second = workers._tref_for_id[7]
+        hub.fire_timers()
+        assert [7] == ended
+        assert not second.canceled
+        job.ready = lambda: True
+        seams.hold_limit(pool, hub, request)
+        seams.release_limit(pool, hub, request, held)
+        assert 7 not in workers._tref_for_id
+        request._apply_result = None
+        assert seams.hold_limit(pool, hub, request) is None
+    finally:
+        hub.close()
 
 
 def test_an_idle_child_can_be_sent_away_without_losing_a_task() -> None:

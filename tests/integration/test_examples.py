@@ -123,6 +123,17 @@ def test_the_policy_is_found_by_its_setting(example: Example) -> None:
     assert sorted(printed) == ["breaking: It works", "ordinary: week 47"]
 
 
+@pytest.mark.parametrize("example", ["reports_give_way"], indirect=True)
+def test_the_payment_does_not_wait_for_a_report(example: Example) -> None:
+    """Both reports were begun before it, and both end after it, once."""
+    example.start("shop", slots=2)
+    example.run("publish.py")
+    printed = example.wait_until_printed(r"(charged 7|report \d)", 3)
+
+    assert "charged 7" == printed[0]
+    assert ["report 0", "report 1"] == sorted(printed[1:])
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="samples /proc")
 @pytest.mark.parametrize("example", ["stop_a_runaway"], indirect=True)
 def test_the_large_picture_gives_up(example: Example) -> None:

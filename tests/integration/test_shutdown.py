@@ -163,7 +163,8 @@ def test_a_slot_freed_after_the_signal_is_left_empty(
     held = shop.note.apply_async((key, 1), queue="plain").id
     wait_for(lambda: are_held(shop, [held]), what="a held ticket")
     stall = fleet.gate()
-    shop.app.control.broadcast("stop_in_mid_turn", arguments={"key": key, "gate": str(stall)})
+    stalled = {"key": key, "gate": str(stall), "stops": True}
+    shop.app.control.broadcast("stall", arguments=stalled)
     wait_for(lambda: fleet.journal.count("stalled", key=key) == 1, what="a busy main process")
     gate.touch()
     wait_for(lambda: fleet.journal.count("ended", key=key) == SLOTS, what="results to be read")

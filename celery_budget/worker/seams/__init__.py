@@ -33,14 +33,21 @@ from celery_budget.worker.seams.celery import (
     size,
 )
 from celery_budget.worker.seams.prefork import (
+    TimeLimit,
+    add_spare,
     ask_when_due,
     child_index,
     fail,
     flush,
+    go_on,
     hand_out,
+    hold_limit,
     kill,
+    release_limit,
     retire,
+    stop,
     tell,
+    writes_ahead,
 )
 from celery_budget.worker.seams.redis import (
     gate,
@@ -56,7 +63,9 @@ from celery_budget.worker.seams.redis import (
 __all__ = [
     "MINGLE",
     "MINGLED",
+    "TimeLimit",
     "acknowledge_directly",
+    "add_spare",
     "ask_when_due",
     "child_index",
     "fail",
@@ -64,7 +73,9 @@ __all__ = [
     "flush",
     "forget",
     "gate",
+    "go_on",
     "hand_out",
+    "hold_limit",
     "is_accepted",
     "is_stopping",
     "is_told",
@@ -84,6 +95,7 @@ __all__ = [
     "redis_lists",
     "redis_unacknowledged",
     "refuse",
+    "release_limit",
     "retire",
     "return_to_front",
     "reuse_client",
@@ -93,5 +105,7 @@ __all__ = [
     "send_consume",
     "send_prefetch",
     "size",
+    "stop",
     "tell",
+    "writes_ahead",
 ]

@@ -39,16 +39,20 @@ def process_task(consumer: Any) -> Callable[[Any], object]:
     return given
 
 
-def size(pool: Any) -> Callable[[], int]:
+def size(pool: Any, spare: int = 0) -> Callable[[], int]:
     """Find out how to ask a pool for its slots, which may become more or fewer.
 
     The gevent pool of Celery 5.6 tells its running greenlets as `num_processes`: none, at first.
     Relies on `TaskPool._pool` of green pools, made when they start, whose `size` is what `grow`
     and `shrink` change.
+
+    Args:
+        pool: The worker's own.
+        spare: Its processes that are no slots.
     """
     if pool.is_green:
         return lambda: int(pool.limit if pool._pool is None else pool._pool.size)
-    return lambda: int(pool.num_processes)
+    return lambda: int(pool.num_processes) - spare
 
 
 def pool_kind(pool: Any) -> PoolKind | None:

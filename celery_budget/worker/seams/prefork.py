@@ -6,9 +6,13 @@ import os
 import signal
 from collections.abc import Callable
 from contextlib import suppress
+from time import monotonic
 from typing import Any
 
 from billiard.einfo import ExceptionInfo
+
+#: Seconds that are left of a time limit, and what the pool does then, with its arguments.
+TimeLimit = tuple[float, Callable[..., Any], tuple[Any, ...]]
 
 #: What the event loop calls in each turn.
 Tick = Callable[[], None]
@@ -99,6 +103,58 @@ def tell(pool: Any, pid: int) -> None:
     """Send a child the signal of a soft time limit. Relies on billiard's `SIG_SOFT_TIMEOUT`."""
     if _living(pool, pid) is not None:
         os.kill(pid, signal.SIGUSR1)
+
+
+def stop(pool: Any, pid: int) -> bool:
+    """Stop a child where it is; tell whether it lives. It takes nothing from the pool meanwhile."""
+    if _living(pool, pid) is None:
+        return False
+    os.kill(pid, signal.SIGSTOP)
+    return True
+
+
+def go_on(pool: Any, pid: int) -> None:
+    """Let a child that was stopped go on; one that was not does not notice."""
+    if _living(pool, pid) is not None:
+        os.kill(pid, signal.SIGCONT)
+
+
+def add_spare(pool: Any, count: int) -> None:
+    """Let a prefork pool that has not started have more children. Relies on `BasePool.limit`."""
+    pool.limit += count
+
+
+def writes_ahead(pool: Any) -> bool:
+    """Tell whether a prefork pool that has not started would write to busy children (`-O fast`).
+
+    Relies on the option `sched_strategy` that the worker's Pool bootstep sets, and on the names in
+    `celery.concurrency.asynpool.SCHED_STRATEGIES`.
+    """
+    return pool.options.get("sched_strategy") in {"fast", "fcfs"}
+
+
+def hold_limit(pool: Any, hub: Any, request: Any) -> TimeLimit | None:
+    """Stop the clock of a running request's time limit; None when it has none.
+
+    Relies on `AsynPool._tref_for_id`, which has the timer entry of each job with a limit, and on
+    `kombu.asynchronous.timer.Timer.queue`.
+    """
+    job = request._apply_result() if request._apply_result is not None else None
+    entries = getattr(pool._pool, "_tref_for_id", None)
+    entry = None if job is None or not entries else entries.pop(job._job, None)
+    if entry is None:
+        return None
+    left_s = next((at - monotonic() for at, _, found in hub.timer.queue if found is entry), 0.0)
+    entry.cancel()
+    return left_s, entry.fun, entry.args
+
+
+def release_limit(pool: Any, hub: Any, request: Any, limit: TimeLimit) -> None:
+    """Let the clock of a time limit go on where `hold_limit` stopped it."""
+    job = request._apply_result() if request._apply_result is not None else None
+    if job is not None and not job.ready():
+        left_s, act, args = limit
+        pool._pool._tref_for_id[job._job] = hub.call_later(max(0.0, left_s), act, *args)
 
 
 def kill(pool: Any, pid: int) -> None:

@@ -30,6 +30,7 @@ def started(metering: Metering, **eventer: Any) -> Held:
     held.request = SimpleNamespace(worker_pid=11, eventer=worker)
     held.started = monotonic() - 60
     held.usage = None
+    held.frozen_s = 0.0
     metering.begin(held, is_degraded=False)
     return held
 
@@ -91,3 +92,11 @@ def test_nothing_is_prepared_for_events_that_nobody_asked_for(
     held = started(metering, **eventer)
 
     assert isinstance(held.request.eventer, BillingEventer) is is_billed
+
+
+def test_time_in_which_it_was_frozen_is_no_runtime(metering: Metering) -> None:
+    """It did nothing meanwhile, and a budget of runtime is not for waiting."""
+    held = started(metering)
+    held.frozen_s = 59.0
+
+    assert 2_000_000 > metering.usage(held)["runtime"]

@@ -1,0 +1,332 @@
+"""Running tasks are frozen while more urgent ones run, and go on afterwards where they were."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+from types import ModuleType
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.conftest import WaitFor
+from tests.fleet import Fleet
+from tests.worker import Worker
+
+pytestmark = pytest.mark.parametrize("fleet", ["redis", "rabbitmq"], indirect=True, scope="module")
+
+SLOTS = 2
+
+POLICY: dict[str, Any] = {
+    "default_band": "important",
+    "bands": {
+        "critical": {"queues": ["critical"], "preempts": True},
+        "important": {"queues": ["celery", "important"], "weight": 4},
+        "optional": {"queues": ["optional"], "preempt": ["freeze"]},
+    },
+    "preemption": {"spare": 1, "max_freeze": "30s"},
+}
+
+
+@pytest.fixture
+def shop(fleet: Fleet) -> ModuleType:
+    """Publish from this process; each test starts its own workers, and none is left over."""
+    for worker in fleet.workers:
+        worker.kill()
+    return fleet.sender(policy=POLICY)
+
+
+def start(fleet: Fleet, *arguments: str, **shop: Any) -> Worker:
+    """Start a worker that freezes."""
+    return fleet.start(*arguments, concurrency=SLOTS, **{"policy": POLICY, **shop})
+
+
+@pytest.fixture
+def ends(fleet: Fleet) -> Iterator[list[Path]]:
+    """Files for which tasks wait; all are there when the test ends."""
+    paths = [fleet.gate() for _ in range(4)]
+    yield paths
+    for path in paths:
+        path.touch()
+
+
+def fill(shop: ModuleType, wait_for: WaitFor, fleet: Fleet, key: str, gate: Path) -> None:
+    """Let tasks that may be frozen use every slot."""
+    for number in range(SLOTS):
+        shop.wait.apply_async((key, str(gate), number), band="optional")
+    wait_for(lambda: fleet.journal.count("started", key=key) == SLOTS, what="full slots")
+
+
+def stopped(worker: Worker) -> list[int]:
+    """List the children that are stopped."""
+    children = psutil.Process(worker.pid).children()
+    return [child.pid for child in children if child.status() == psutil.STATUS_STOPPED]
+
+
+def test_a_critical_task_runs_while_every_slot_is_busy(
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, ends: list[Path]
+) -> None:
+    """One of the two that run is frozen for it and goes on afterwards; both end once."""
+    worker = start(fleet)
+    fill(shop, wait_for, fleet, key, ends[0])
+    shop.wait.apply_async((f"{key} urgent", str(ends[1])), band="critical")
+    wait_for(lambda: fleet.journal.count("started", key=f"{key} urgent") == 1, what="the urgent")
+    frozen = stopped(worker)
+    ends[1].touch()
+    wait_for(lambda: not stopped(worker), what="the frozen task to go on")
+    ends[0].touch()
+    wait_for(lambda: fleet.journal.count("ended", key=key) == SLOTS, what="both")
+
+    assert 1 == len(frozen)
+    assert SLOTS == fleet.journal.count("started", key=key)
+
+
+def test_a_frozen_task_goes_on_at_last_while_the_urgent_one_still_runs(
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, ends: list[Path]
+) -> None:
+    """After max_freeze it runs beside the slots, and nothing of it was lost."""
+    policy = POLICY | {"preemption": {"max_freeze": "500ms"}}
+    worker = start(fleet, policy=policy)
+    fill(shop, wait_for, fleet, key, ends[0])
+    shop.wait.apply_async((f"{key} urgent", str(ends[1])), band="critical")
+    wait_for(lambda: len(stopped(worker)) == 1, what="a frozen task")
+    wait_for(lambda: not stopped(worker), what="the frozen task to go on")
+    ends[0].touch()
+    wait_for(lambda: fleet.journal.count("ended", key=key) == SLOTS, what="both")
+
+    assert 0 == fleet.journal.count("ended", key=f"{key} urgent")
+
+
+def test_the_clock_of_a_time_limit_stands_still(
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, ends: list[Path]
+) -> None:
+    """Else a task would be killed for a time in which it could do nothing."""
+    worker = start(fleet)
+    limited = shop.pause.apply_async((key, 0.5, 1), band="optional", time_limit=3).id
+    shop.wait.apply_async((key, str(ends[0]), 2), band="important")
+    wait_for(lambda: fleet.journal.count("started", key=key) == SLOTS, what="full slots")
+    # Longer than the limit allows.
+    shop.pause.apply_async((f"{key} urgent", 4.0), band="critical")
+    wait_for(lambda: len(stopped(worker)) == 1, what="a frozen task")
+    outcome = fleet.outcome(limited)
+
+    assert ("SUCCESS", None) == outcome
+    assert "Hard time limit" not in worker.log
+
+
+def test_a_time_limit_goes_on_after_the_freeze(
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, ends: list[Path]
+) -> None:
+    """What was left of it counts, and the task is killed in the end."""
+    worker = start(fleet)
+    limited = shop.wait.apply_async((key, str(ends[3]), 1), band="optional", time_limit=2).id
+    shop.wait.apply_async((key, str(ends[0]), 2), band="important")
+    wait_for(lambda: fleet.journal.count("started", key=key) == SLOTS, what="full slots")
+    shop.wait.apply_async((f"{key} urgent", str(ends[1])), band="critical")
+    wait_for(lambda: len(stopped(worker)) == 1, what="a frozen task")
+    ends[1].touch()
+    outcome = fleet.outcome(limited)
+
+    assert "FAILURE" == outcome[0]
+    assert "Hard time limit" in worker.log
+
+
+def test_a_frozen_task_can_be_revoked(
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, ends: list[Path]
+) -> None:
+    """A stopped process takes no signal: it goes on for it."""
+    worker = start(fleet)
+    shop.wait.apply_async((key, str(ends[0]), 1), band="important")
+    revoked = shop.wait.apply_async((key, str(ends[3]), 2), band="optional").id
+    wait_for(lambda: fleet.journal.count("started", key=key) == SLOTS, what="full slots")
+    shop.wait.apply_async((f"{key} urgent", str(ends[1])), band="critical")
+    wait_for(lambda: len(stopped(worker)) == 1, what="a frozen task")
+    shop.app.control.revoke(revoked, terminate=True)
+    outcome = fleet.outcome(revoked)
+    wait_for(lambda: not stopped(worker), what="the end of the child")
+
+    assert "REVOKED" == outcome[0]
+    assert 0 == fleet.journal.count("ended", key=key)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_a_worker_stops_with_something_frozen(
+    number: int, fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, ends: list[Path]
+) -> None:
+    """A warm shutdown lets it end, a cold one ends it; no process is left behind."""
+    worker = start(fleet)
+    fill(shop, wait_for, fleet, key, ends[0])
+    shop.wait.apply_async((f"{key} urgent", str(ends[1])), band="critical")
+    wait_for(lambda: len(stopped(worker)) == 1, what="a frozen task")
+    children = psutil.Process(worker.pid).children()
+    worker.send(number)
+    if number == signal.SIGTERM:
+        wait_for(lambda: "Warm shutdown" in worker.log, what="the shutdown")
+        for end in ends[:2]:
+            end.touch()
+    worker.wait()
+
+    assert not [child for child in children if child.is_running()]
+    assert fleet.journal.count("ended", key=key) == (SLOTS if number == signal.SIGTERM else 0)
+
+
+def test_nothing_is_left_of_a_killed_worker(
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, ends: list[Path]
+) -> None:
+    """The kernel kills frozen children with it."""
+    worker = start(fleet)
+    fill(shop, wait_for, fleet, key, ends[0])
+    shop.wait.apply_async((f"{key} urgent", str(ends[1])), band="critical")
+    wait_for(lambda: len(stopped(worker)) == 1, what="a frozen task")
+    children = psutil.Process(worker.pid).children()
+    worker.send(signal.SIGKILL)
+    worker.wait()
+    wait_for(lambda: not [c for c in children if c.is_running()], what="the end of the children")
+
+
+def test_a_killed_frozen_task_fails_and_its_child_is_replaced(
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, ends: list[Path]
+) -> None:
+    """As it would if it ran: the out-of-memory killer looks at frozen ones too."""
+    worker = start(fleet)
+    fill(shop, wait_for, fleet, key, ends[0])
+    shop.wait.apply_async((f"{key} urgent", str(ends[1])), band="critical")
+    wait_for(lambda: len(stopped(worker)) == 1, what="a frozen task")
+    os.kill(stopped(worker)[0], signal.SIGKILL)
+    wait_for(lambda: "WorkerLostError" in worker.log, what="the loss")
+    ends[1].touch()
+    ends[0].touch()
+    others = [shop.note.apply_async((key, n), band="optional").id for n in range(2 * SLOTS)]
+    outcomes = [fleet.outcome(other)[0] for other in others]
+
+    assert ["SUCCESS"] * 2 * SLOTS == outcomes
+    assert SLOTS - 1 == fleet.journal.count("ended", key=key)
+
+
+def test_only_what_may_be_frozen_is(
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, ends: list[Path]
+) -> None:
+    """Important tasks are below the critical one too, and were not declared."""
+    worker = start(fleet)
+    for number in range(SLOTS):
+        shop.wait.apply_async((key, str(ends[0]), number), band="important")
+    wait_for(lambda: fleet.journal.count("started", key=key) == SLOTS, what="full slots")
+    urgent = shop.wait.apply_async((f"{key} urgent", str(ends[1])), band="critical").id
+    answer = shop.app.control.inspect(timeout=5, limit=1)._request("budget")
+    frozen = stopped(worker)
+    ends[0].touch()
+    ends[1].touch()
+    outcome = fleet.outcome(urgent)
+
+    assert [] == frozen
+    assert [0] == [found["bands"]["optional"]["frozen"] for found in answer.values()]
+    assert "SUCCESS" == outcome[0]
+
+
+def test_a_task_that_runs_programs_is_not_frozen(
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, ends: list[Path]
+) -> None:
+    """They would run on, or stay stopped for ever after the worker was killed."""
+    worker = start(fleet)
+    for number in range(SLOTS):
+        shop.run_program.apply_async((key, str(ends[0]), number), band="optional")
+    wait_for(lambda: fleet.journal.count("started", key=key) == SLOTS, what="full slots")
+    urgent = shop.note.apply_async((f"{key} urgent",), band="critical").id
+    wait_for(lambda: is_held(shop, urgent), what="a held urgent task")
+    frozen = stopped(worker)
+    ends[0].touch()
+    outcome = fleet.outcome(urgent)
+
+    assert [] == frozen
+    assert "SUCCESS" == outcome[0]
+
+
+def is_held(shop: ModuleType, task_id: str) -> bool:
+    """Tell whether the one worker holds a task."""
+    answers = shop.app.control.inspect(timeout=5, limit=1)._request("budget") or {}
+    return any(task["id"] == task_id for answer in answers.values() for task in answer["held"])
+
+
+def test_an_operator_sees_what_is_frozen(
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, ends: list[Path]
+) -> None:
+    """It counts as running, and its slot as used by the urgent one."""
+    worker = start(fleet)
+    fill(shop, wait_for, fleet, key, ends[0])
+    shop.wait.apply_async((f"{key} urgent", str(ends[1])), band="critical")
+    wait_for(lambda: len(stopped(worker)) == 1, what="a frozen task")
+    (found,) = shop.app.control.inspect(timeout=5, limit=1)._request("budget").values()
+    ends[1].touch()
+    ends[0].touch()
+
+    assert (SLOTS, 0) == (found["slots"], found["free"])
+    assert (2, 1) == (found["bands"]["optional"]["running"], found["bands"]["optional"]["frozen"])
+    assert [False, False, True] == sorted(task["is_frozen"] for task in found["running"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pool", "why"),
+    [
+        ((), "threads", "only a prefork pool"),
+        (("--autoscale", "3,1"), "prefork", "the autoscaler"),
+    ],
+)
+def test_a_worker_that_cannot_freeze_says_so(
+    arguments: tuple[str, ...], pool: str, why: str, fleet: Fleet, shop: ModuleType, key: str
+) -> None:
+    """It works as without preemption."""
+    worker = fleet.start(*arguments, pool=pool, concurrency=SLOTS, policy=POLICY)
+    outcome = fleet.outcome(shop.note.apply_async((key,), band="optional").id)
+
+    assert f"this worker freezes none: {why}" in worker.log
+    assert "SUCCESS" == outcome[0]
+
+
+def test_a_child_that_has_just_ended_its_task_is_not_left_stopped(
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, ends: list[Path]
+) -> None:
+    """The urgent message is read first, and the end of what is frozen for it only then."""
+    worker = start(fleet)
+    for number, end in enumerate(ends[:SLOTS]):
+        shop.wait.apply_async((key, str(end), number), band="optional")
+    wait_for(lambda: fleet.journal.count("started", key=key) == SLOTS, what="full slots")
+    arguments = {"key": key, "gate": str(ends[3])}
+    shop.app.control.broadcast("stall", arguments=arguments)
+    wait_for(lambda: fleet.journal.count("stalled", key=key) == 1, what="a busy main process")
+    shop.note.apply_async((f"{key} urgent",), band="critical")
+    ends[1].touch()  # the youngest gives way
+    wait_for(lambda: fleet.journal.count("ended", key=key) == 1, what="the end of one")
+    ends[3].touch()
+    wait_for(lambda: fleet.journal.count("ran", key=f"{key} urgent") == 1, what="the urgent one")
+    others = [shop.note.apply_async((key, n), band="optional").id for n in range(20)]
+    outcomes = [fleet.outcome(other)[0] for other in others]
+    left = stopped(worker)
+    ends[0].touch()
+
+    assert [] == left
+    assert ["SUCCESS"] * 20 == outcomes
+
+
+def test_random_ends_and_freezes_lose_no_task_and_no_child(
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str
+) -> None:
+    """Signals meet tasks that begin and end at the same moment, and children that retire."""
+    start(fleet, "--max-tasks-per-child", "50")
+    chance = Random(1)
+    with shop.app.producer_pool.acquire(block=True) as producer:
+        for number in range(400):
+            seconds = chance.uniform(0, 0.02)
+            shop.pause.apply_async((key, seconds, number), band="optional", producer=producer)
+            if number % 2:
+                shop.note.apply_async((f"{key} u", number), band="critical", producer=producer)
+    wait_for(lambda: fleet.journal.count("ended", key=key) >= 400, what="all optional tasks")
+    wait_for(lambda: fleet.journal.count("ran", key=f"{key} u") >= 200, what="all urgent tasks")
+    shop.note.apply_async((f"{key} last",), band="optional")
+    wait_for(lambda: fleet.journal.count("ran", key=f"{key} last") == 1, what="the last task")
+
+    assert list(range(400)) == sorted(e["number"] for e in fleet.journal.entries("ended", key=key))
+    assert 200 == fleet.journal.count("ran", key=f"{key} u")
