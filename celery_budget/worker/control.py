@@ -62,6 +62,7 @@ def budget(state: Any, **_: object) -> Reply:
     return {
         "slots": dispatcher.slots,
         "free": dispatcher.free,
+        "freezes": pump.freezes,
         "bands": {
             band.name: {
                 "running": dispatcher.running(band.name),

@@ -31,6 +31,9 @@ class Freezer:
         pool: The worker's own, of children, each with a pipe of its own.
         hub: Has the timers of the time limits.
         thawed: Told of a task that had to go on because of a signal.
+
+    Attributes:
+        freezes: How many tasks were frozen since the worker started.
     """
 
     def __init__(
@@ -39,6 +42,7 @@ class Freezer:
         hub: Any,
         thawed: Callable[[Held], None],
     ) -> None:
+        self.freezes = 0
         self._pool = pool
         self._hub = hub
         self._thawed = thawed
@@ -58,6 +62,7 @@ class Freezer:
             return False
         self._frozen[held] = seams.hold_limit(self._pool, self._hub, held.request)
         held.frozen_at = monotonic()
+        self.freezes += 1
         logger.debug("Task %s[%s] is frozen.", held.task, held.id)
         return True
 

@@ -118,6 +118,11 @@ class Pump:
         return frozenset(self._running)
 
     @property
+    def freezes(self) -> int:
+        """How many running tasks were frozen for others since the worker started."""
+        return 0 if self._freezer is None else self._freezer.freezes
+
+    @property
     def is_busy(self) -> bool:
         """Whether something runs or waits, so that windows may change at any moment."""
         return bool(self._running) or self.dispatcher.held_total > 0

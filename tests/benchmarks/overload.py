@@ -140,7 +140,7 @@ def compare_overload(
 
         results = alternate(VARIANTS, rounds, measure)
         stock = results[ONE_QUEUE.name]
-        rows.extend(_row(broker, name, outcomes, stock) for name, outcomes in results.items())
+        rows.extend(row(broker, name, outcomes, stock) for name, outcomes in results.items())
         raw.extend(
             {"broker": broker, "variant": name, "outcomes": outcomes}
             for name, outcomes in results.items()
@@ -149,7 +149,9 @@ def compare_overload(
     return Report(f"{title}, {seconds} s a run (median, lowest-highest of rounds)", rows, raw)
 
 
-def _row(broker: str, name: str, outcomes: list[Outcome], stock: list[Outcome]) -> Row:
+def row(broker: str, name: str, outcomes: list[Outcome], stock: list[Outcome]) -> Row:
+    """Lay out what the runs of one variant gave, beside those of stock Celery."""
+
     def wait_ms(part: float) -> Spread:
         return spread([1e3 * percentile(outcome.waits_s, part) for outcome in outcomes])
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.benchmarks.overload import SECONDS, Outcome, measure_overload
-from tests.benchmarks.report import Report, Row, Spread, percentile, ratios, spread
+from tests.benchmarks.overload import SECONDS, Outcome, measure_overload, row
+from tests.benchmarks.report import Report, Row
 from tests.benchmarks.runner import alternate
 from tests.benchmarks.variants import BrokerName, Variant, three_bands
 
@@ -51,31 +51,10 @@ def compare_preemption(
         results = alternate(runs, rounds, measure)
         for name, outcomes in results.items():
             kind, _, flood = name.partition(" ")
-            stock = results.get(f"one {flood}", outcomes)
+            stock = results.get(f"one {flood}", results["one slow"])
             app = _OURS if name == _IDLE else apps[kind]
-            rows.append(_row(broker, app.name, _LOADS.get(flood, _IDLE), outcomes, stock))
+            load = {"optional tasks": _LOADS.get(flood, _IDLE)}
+            rows.append({**row(broker, app.name, outcomes, stock), **load})
             raw.append({"broker": broker, "run": name, "outcomes": outcomes})
     title = f"Critical wait with preemption, ms, two slots of 1 s tasks, {seconds} s a run"
     return Report(f"{title} (median, lowest-highest of rounds)", rows, raw)
-
-
-def _row(broker: str, app: str, load: str, outcomes: list[Outcome], stock: list[Outcome]) -> Row:
-    def wait_ms(part: float) -> Spread:
-        return spread([1e3 * percentile(outcome.waits_s, part) for outcome in outcomes])
-
-    started = sum(outcome.started for outcome in outcomes)
-    published = sum(len(outcome.waits_s) for outcome in outcomes)
-    optional = [outcome.optional_per_s for outcome in outcomes]
-    shown = load != _IDLE
-    return {
-        "variant": app,
-        "broker": broker,
-        "optional tasks": load,
-        "started": f"{started}/{published}",
-        "p50": wait_ms(0.5),
-        "p95": wait_ms(0.95),
-        "p99": wait_ms(0.99),
-        "max": wait_ms(1),
-        "optional/s": spread(optional),
-        "optional ratio": ratios(optional, [o.optional_per_s for o in stock]) if shown else None,
-    }

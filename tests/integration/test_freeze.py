@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from random import Random
 from types import ModuleType
@@ -20,6 +22,9 @@ from tests.worker import Worker
 pytestmark = pytest.mark.parametrize("fleet", ["redis", "rabbitmq"], indirect=True, scope="module")
 
 SLOTS = 2
+
+#: Freezes that the test of random ones waits for; more take longer and find more.
+FREEZES = int(os.environ.get("CELERY_BUDGET_FREEZES", "100"))
 
 POLICY: dict[str, Any] = {
     "default_band": "important",
@@ -67,6 +72,12 @@ def stopped(worker: Worker) -> list[int]:
     return [child.pid for child in children if child.status() == psutil.STATUS_STOPPED]
 
 
+def freeze_one(shop: ModuleType, wait_for: WaitFor, worker: Worker, key: str, gate: Path) -> None:
+    """Let an urgent task run until a file exists, and a task stand still for it."""
+    shop.wait.apply_async((f"{key} urgent", str(gate)), band="critical")
+    wait_for(lambda: len(stopped(worker)) == 1, what="a frozen task")
+
+
 def test_a_critical_task_runs_while_every_slot_is_busy(
     fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, ends: list[Path]
 ) -> None:
@@ -92,8 +103,7 @@ def test_a_frozen_task_goes_on_at_last_while_the_urgent_one_still_runs(
     policy = POLICY | {"preemption": {"max_freeze": "500ms"}}
     worker = start(fleet, policy=policy)
     fill(shop, wait_for, fleet, key, ends[0])
-    shop.wait.apply_async((f"{key} urgent", str(ends[1])), band="critical")
-    wait_for(lambda: len(stopped(worker)) == 1, what="a frozen task")
+    freeze_one(shop, wait_for, worker, key, ends[1])
     wait_for(lambda: not stopped(worker), what="the frozen task to go on")
     ends[0].touch()
     wait_for(lambda: fleet.journal.count("ended", key=key) == SLOTS, what="both")
@@ -126,8 +136,7 @@ def test_a_time_limit_goes_on_after_the_freeze(
     limited = shop.wait.apply_async((key, str(ends[3]), 1), band="optional", time_limit=2).id
     shop.wait.apply_async((key, str(ends[0]), 2), band="important")
     wait_for(lambda: fleet.journal.count("started", key=key) == SLOTS, what="full slots")
-    shop.wait.apply_async((f"{key} urgent", str(ends[1])), band="critical")
-    wait_for(lambda: len(stopped(worker)) == 1, what="a frozen task")
+    freeze_one(shop, wait_for, worker, key, ends[1])
     ends[1].touch()
     outcome = fleet.outcome(limited)
 
@@ -143,8 +152,7 @@ def test_a_frozen_task_can_be_revoked(
     shop.wait.apply_async((key, str(ends[0]), 1), band="important")
     revoked = shop.wait.apply_async((key, str(ends[3]), 2), band="optional").id
     wait_for(lambda: fleet.journal.count("started", key=key) == SLOTS, what="full slots")
-    shop.wait.apply_async((f"{key} urgent", str(ends[1])), band="critical")
-    wait_for(lambda: len(stopped(worker)) == 1, what="a frozen task")
+    freeze_one(shop, wait_for, worker, key, ends[1])
     shop.app.control.revoke(revoked, terminate=True)
     outcome = fleet.outcome(revoked)
     wait_for(lambda: not stopped(worker), what="the end of the child")
@@ -160,8 +168,7 @@ def test_a_worker_stops_with_something_frozen(
     """A warm shutdown lets it end, a cold one ends it; no process is left behind."""
     worker = start(fleet)
     fill(shop, wait_for, fleet, key, ends[0])
-    shop.wait.apply_async((f"{key} urgent", str(ends[1])), band="critical")
-    wait_for(lambda: len(stopped(worker)) == 1, what="a frozen task")
+    freeze_one(shop, wait_for, worker, key, ends[1])
     children = psutil.Process(worker.pid).children()
     worker.send(number)
     if number == signal.SIGTERM:
@@ -180,8 +187,7 @@ def test_nothing_is_left_of_a_killed_worker(
     """The kernel kills frozen children with it."""
     worker = start(fleet)
     fill(shop, wait_for, fleet, key, ends[0])
-    shop.wait.apply_async((f"{key} urgent", str(ends[1])), band="critical")
-    wait_for(lambda: len(stopped(worker)) == 1, what="a frozen task")
+    freeze_one(shop, wait_for, worker, key, ends[1])
     children = psutil.Process(worker.pid).children()
     worker.send(signal.SIGKILL)
     worker.wait()
@@ -194,8 +200,7 @@ def test_a_killed_frozen_task_fails_and_its_child_is_replaced(
     """As it would if it ran: the out-of-memory killer looks at frozen ones too."""
     worker = start(fleet)
     fill(shop, wait_for, fleet, key, ends[0])
-    shop.wait.apply_async((f"{key} urgent", str(ends[1])), band="critical")
-    wait_for(lambda: len(stopped(worker)) == 1, what="a frozen task")
+    freeze_one(shop, wait_for, worker, key, ends[1])
     os.kill(stopped(worker)[0], signal.SIGKILL)
     wait_for(lambda: "WorkerLostError" in worker.log, what="the loss")
     ends[1].touch()
@@ -257,8 +262,7 @@ def test_an_operator_sees_what_is_frozen(
     """It counts as running, and its slot as used by the urgent one."""
     worker = start(fleet)
     fill(shop, wait_for, fleet, key, ends[0])
-    shop.wait.apply_async((f"{key} urgent", str(ends[1])), band="critical")
-    wait_for(lambda: len(stopped(worker)) == 1, what="a frozen task")
+    freeze_one(shop, wait_for, worker, key, ends[1])
     (found,) = shop.app.control.inspect(timeout=5, limit=1)._request("budget").values()
     ends[1].touch()
     ends[0].touch()
@@ -315,18 +319,34 @@ def test_random_ends_and_freezes_lose_no_task_and_no_child(
     fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str
 ) -> None:
     """Signals meet tasks that begin and end at the same moment, and children that retire."""
-    start(fleet, "--max-tasks-per-child", "50")
-    chance = Random(1)
-    with shop.app.producer_pool.acquire(block=True) as producer:
-        for number in range(400):
-            seconds = chance.uniform(0, 0.02)
-            shop.pause.apply_async((key, seconds, number), band="optional", producer=producer)
-            if number % 2:
-                shop.note.apply_async((f"{key} u", number), band="critical", producer=producer)
-    wait_for(lambda: fleet.journal.count("ended", key=key) >= 400, what="all optional tasks")
-    wait_for(lambda: fleet.journal.count("ran", key=f"{key} u") >= 200, what="all urgent tasks")
-    shop.note.apply_async((f"{key} last",), band="optional")
-    wait_for(lambda: fleet.journal.count("ran", key=f"{key} last") == 1, what="the last task")
 
-    assert list(range(400)) == sorted(e["number"] for e in fleet.journal.entries("ended", key=key))
-    assert 200 == fleet.journal.count("ran", key=f"{key} u")
+    def are_done(count: int) -> bool:
+        urgent = fleet.journal.count("ran", key=f"{key} u")
+        return fleet.journal.count("ended", key=key) >= count <= urgent
+
+    worker = start(fleet, "--max-tasks-per-child", "50")
+    chance = Random(1)
+    sent = 0
+    while freezes(shop) < FREEZES:
+        with shop.app.producer_pool.acquire(block=True) as producer:
+            for number in range(sent, sent + 200):
+                call = (key, chance.uniform(0, 0.02), number)
+                shop.pause.apply_async(call, band="optional", producer=producer)
+            for number in range(sent, sent + 200):
+                time.sleep(0.005)  # the load: one after the other, while optional ones run
+                shop.note.apply_async((f"{key} u", number), band="critical", producer=producer)
+        sent += 200
+        wait_for(partial(are_done, sent), what="all tasks")
+    children = psutil.Process(worker.pid).children()
+    worker.kill()
+    wait_for(lambda: not [c for c in children if c.is_running()], what="the end of the children")
+
+    numbers = list(range(sent))
+    assert numbers == sorted(ran["number"] for ran in fleet.journal.entries("ended", key=key))
+    assert numbers == sorted(ran["number"] for ran in fleet.journal.entries("ran", key=f"{key} u"))
+
+
+def freezes(shop: ModuleType) -> int:
+    """Tell how many tasks the one worker has frozen."""
+    (answer,) = shop.app.control.inspect(timeout=5, limit=1)._request("budget").values()
+    return int(answer["freezes"])

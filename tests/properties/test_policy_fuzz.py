@@ -111,6 +111,8 @@ AMOUNTS = {
     | JUNK,
 }
 
+METHODS = st.lists(st.sampled_from(["freeze", "x"]), max_size=2) | JUNK
+
 NEARLY = st.fixed_dictionaries(
     {},
     optional={
@@ -129,6 +131,7 @@ NEARLY = st.fixed_dictionaries(
                     "deadline": DURATION,
                     "expires": DURATION,
                     "on_ledger_loss": st.sampled_from(["open", "local", "x"]) | SCALARS,
+                    "preempt": METHODS,
                 },
             ),
             max_size=4,
@@ -141,10 +144,13 @@ NEARLY = st.fixed_dictionaries(
                     "band": NAME,
                     "tenant": st.text("{}x!:.", max_size=5),
                     "cost": st.dictionaries(RESOURCE, AMOUNT, max_size=3) | JUNK,
+                    "preempt": METHODS,
                 },
             ),
             max_size=4,
         ),
+        "preemption": st.fixed_dictionaries({}, optional={"spare": NUMBER, "max_freeze": DURATION})
+        | JUNK,
         "caller_options": st.lists(st.sampled_from(["band", "tenant", "x"])) | JUNK,
         "seed": NUMBER,
         **AMOUNTS,
@@ -212,6 +218,8 @@ def hold(policy: Policy) -> None:
     assert list(range(len(names))) == [band.rank for band in policy.bands]
     assert len(set(queues)) == len(queues)
     assert fsum(band.min_share for band in policy.bands) < 1
+    assert policy.preemption.spare >= 1
+    assert policy.preemption.max_freeze_s > 0
     for band in policy.bands:
         assert 0.001 <= band.weight <= 1_000_000
         assert type(band.weight) is float
