@@ -22,7 +22,7 @@ from celery_budget.policy.preemption import Method, PreemptionRule
 #: How long a ticket is left alone that could not be frozen, seconds: at first as long as a child
 #: takes at most to begin or end a task, and twice as long each time. What has started programs may
 #: keep them for long, and each try stops it for a moment.
-FIRST_RETRY_S, LAST_RETRY_S = 0.01, 1.0
+FIRST_RETRY_S, LAST_RETRY_S = 0.002, 1.0
 
 _AT_ONCE = -inf, 0.0
 
