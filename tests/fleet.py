@@ -174,3 +174,10 @@ def environment(variables: dict[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
+
+
+def are_held(shop: ModuleType, ids: list[str]) -> bool:
+    """Tell whether the one worker holds these; some of an earlier test may be there too."""
+    answers = shop.app.control.inspect(timeout=5, limit=1)._request("budget") or {}
+    held = {task["id"] for answer in answers.values() for task in answer["held"]}
+    return held.issuperset(ids)

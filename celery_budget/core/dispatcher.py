@@ -143,11 +143,8 @@ class Dispatcher:
 
     def has_room(self, band: str) -> bool:
         """Tell whether there may be a slot for a ticket of a band: free, or of what gives way."""
-        preemption = self._preemption
-        if len(self._running) - preemption.outside < self.slots:
-            return True
         state = self._by_name[band]
-        return preemption.spare > 0 and state.rule.preempts and preemption.room(state) > 0
+        return self.free > 0 or (state.rule.preempts and self._preemption.room(state) > 0)
 
     @property
     def held_total(self) -> int:
@@ -166,10 +163,6 @@ class Dispatcher:
     def frozen(self, band: str) -> int:
         """Tell how many of its running tickets give way to others now."""
         return sum(self._running[t][0].name == band for t in self._preemption.frozen)
-
-    def is_frozen(self, ticket: Ticket) -> bool:
-        """Tell whether a running ticket gives way to another now."""
-        return self._preemption.is_frozen(ticket)
 
     def listen(self, bands: Iterable[str], now: float) -> None:
         """Take note which bands' messages come when asked for; others are never waited for."""
@@ -544,8 +537,8 @@ class Dispatcher:
         group = ticket.group
         if group is not None and group.is_blocked and (group.pause or group.waits_for):
             return _blocked(group, ahead)
-        free = self.slots - len(self._running) + self._preemption.outside
-        if free <= 0:
+        free = self.free
+        if not free:
             return Wait(Reason.NO_SLOT, ticket.expires, ahead)
         if free - self._order.kept + state.unfilled <= 0:
             return Wait(Reason.RESERVE_KEPT, ticket.expires, ahead)

@@ -70,10 +70,6 @@ class Preemption:
         #: Of those that could not be frozen: until when they are left alone, and for how long.
         self._spared: dict[Ticket, tuple[float, float]] = {}
 
-    def is_frozen(self, ticket: Ticket) -> bool:
-        """Tell whether a ticket gives way now."""
-        return ticket in self._frozen
-
     @property
     def frozen(self) -> tuple[Ticket, ...]:
         """What gives way now, the earliest first."""
@@ -91,7 +87,7 @@ class Preemption:
         """Let a ticket give way to one that waits, so that it uses no slot from here on.
 
         Args:
-            cause: Band of the one that waits.
+            cause: Band of the one that waits; there is `room` for it.
             slots: Of the worker.
             now: Unix seconds.
 
@@ -99,8 +95,6 @@ class Preemption:
             What gives way, None when nothing can; and whether it is to be frozen. Else it goes on
             beside the slots.
         """
-        if self.outside >= self.spare:
-            return None, False
         over = _over_share(self._order.bands, slots)
         chosen: Ticket | None = None
         best: tuple[bool, bool, int, float, float] | None = None

@@ -13,11 +13,15 @@ from tests.benchmarks.report import Report, Row
 from tests.benchmarks.runner import alternate
 from tests.benchmarks.variants import BrokerName, Variant, three_bands
 
-_IDLE = "nothing else to do"
-_LOADS = {"slow": "waiting", "burn": "computing"}
-_PRIORITIES = Variant("stock, message priorities", priorities=True, prefetch_multiplier=1)
-_STOCK = Variant("stock, one queue")
 _OURS = Variant("ours, freeze", policy=three_bands(freezes=True))
+_STOCK = Variant("stock, one queue")
+_PRIORITIES = Variant("stock, message priorities", priorities=True, prefetch_multiplier=1)
+_LOADS = {"waiting": "slow", "computing": "burn"}
+
+#: What runs, and what its optional tasks do, by the name of the run.
+_RUNS = {"idle": (_OURS, "nothing")} | {
+    f"{app.name}, {load}": (app, load) for load in _LOADS for app in (_STOCK, _PRIORITIES, _OURS)
+}
 
 
 def compare_preemption(
@@ -34,27 +38,20 @@ def compare_preemption(
         announce: Told what is measured next.
         seconds: How long each run publishes critical tasks.
     """
-    runs = [Variant(_IDLE)]
-    runs += [Variant(f"{kind} {flood}") for flood in _LOADS for kind in ("one", "first", "ours")]
-    apps = {"one": _STOCK, "first": _PRIORITIES, "ours": _OURS}
     rows: list[Row] = []
     raw: list[dict[str, object]] = []
     for broker, url in urls.items():
 
         def measure(which: Variant, broker: BrokerName = broker, url: str = url) -> Outcome:
             announce(f"preemption: {broker}, {which.name}")
-            kind, _, flood = which.name.partition(" ")
-            if which.name == _IDLE:
-                return measure_overload(url, _OURS, seconds, "")
-            return measure_overload(url, apps[kind], seconds, flood)
+            app, load = _RUNS[which.name]
+            return measure_overload(url, app, seconds, _LOADS.get(load, ""))
 
-        results = alternate(runs, rounds, measure)
+        results = alternate([Variant(name) for name in _RUNS], rounds, measure)
         for name, outcomes in results.items():
-            kind, _, flood = name.partition(" ")
-            stock = results.get(f"one {flood}", results["one slow"])
-            app = _OURS if name == _IDLE else apps[kind]
-            load = {"optional tasks": _LOADS.get(flood, _IDLE)}
-            rows.append({**row(broker, app.name, outcomes, stock), **load})
+            app, load = _RUNS[name]
+            stock = results.get(f"{_STOCK.name}, {load}", results[f"{_STOCK.name}, waiting"])
+            rows.append({**row(broker, app.name, outcomes, stock), "optional tasks": load})
             raw.append({"broker": broker, "run": name, "outcomes": outcomes})
     title = f"Critical wait with preemption, ms, two slots of 1 s tasks, {seconds} s a run"
     return Report(f"{title} (median, lowest-highest of rounds)", rows, raw)

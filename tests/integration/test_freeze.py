@@ -16,7 +16,7 @@ import psutil
 import pytest
 
 from tests.conftest import WaitFor
-from tests.fleet import Fleet
+from tests.fleet import Fleet, are_held
 from tests.worker import Worker
 
 pytestmark = pytest.mark.parametrize("fleet", ["redis", "rabbitmq"], indirect=True, scope="module")
@@ -241,19 +241,13 @@ def test_a_task_that_runs_programs_is_not_frozen(
         shop.run_program.apply_async((key, str(ends[0]), number), band="optional")
     wait_for(lambda: fleet.journal.count("started", key=key) == SLOTS, what="full slots")
     urgent = shop.note.apply_async((f"{key} urgent",), band="critical").id
-    wait_for(lambda: is_held(shop, urgent), what="a held urgent task")
+    wait_for(lambda: are_held(shop, [urgent]), what="a held urgent task")
     frozen = stopped(worker)
     ends[0].touch()
     outcome = fleet.outcome(urgent)
 
     assert [] == frozen
     assert "SUCCESS" == outcome[0]
-
-
-def is_held(shop: ModuleType, task_id: str) -> bool:
-    """Tell whether the one worker holds a task."""
-    answers = shop.app.control.inspect(timeout=5, limit=1)._request("budget") or {}
-    return any(task["id"] == task_id for answer in answers.values() for task in answer["held"])
 
 
 def test_an_operator_sees_what_is_frozen(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import WaitFor
-from tests.fleet import Fleet
+from tests.fleet import Fleet, are_held
 from tests.worker import Worker
 
 pytestmark = pytest.mark.parametrize(
@@ -71,13 +71,6 @@ def is_holding(shop: ModuleType, count: int) -> bool:
         sum(band["held"] for band in answer["bands"].values()) == count
         for answer in answers.values()
     )
-
-
-def are_held(shop: ModuleType, ids: list[str]) -> bool:
-    """Tell whether the one worker holds these; some of an earlier test may be there too."""
-    answers = shop.app.control.inspect(timeout=5, limit=1)._request("budget") or {}
-    held = {task["id"] for answer in answers.values() for task in answer["held"]}
-    return held.issuperset(ids)
 
 
 def numbers(fleet: Fleet, key: str) -> list[int]:

@@ -108,7 +108,7 @@ def test_what_was_frozen_for_as_long_as_it_ran_goes_on_beside_the_slots() -> Non
 
     assert [second] == [decision.ticket for decision in decisions if isinstance(decision, Start)]
     assert not any(isinstance(decision, Freeze) for decision in decisions)
-    assert not dispatcher.is_frozen(optional)
+    assert 0 == dispatcher.frozen("optional")
 
 
 def test_it_goes_on_at_last_whatever_waits() -> None:
