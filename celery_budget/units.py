@@ -308,9 +308,9 @@ def _parts(text: str, stripped: str) -> Iterator[tuple[str, str]]:
     while position < len(stripped):
         part = _PART.match(stripped, position)
         if part is None:
+            found = _shown(stripped[position:])
             raise DurationError(
-                _shown(text),
-                f"a number was expected at {stripped[position:]!r}; write for example '1h30m'",
+                _shown(text), f"a number was expected at {found}; write for example '1h30m'"
             )
         number, unit = part.groups()
         if not unit:
@@ -345,7 +345,13 @@ def _shown(value: object) -> str:
     ):
         return "a huge number"
     if isinstance(value, str):
-        return repr(value if len(value) <= _MAX_SHOWN else value[: _MAX_SHOWN - 1] + "…")
+        return _cut(repr(value if len(value) <= _MAX_SHOWN else value[: _MAX_SHOWN - 1] + "…"))
     if isinstance(value, int | float | timedelta):
         return repr(value)
     return f"a {type(value).__name__}"
+
+
+def _cut(shown: str) -> str:
+    # What is not printable takes up to ten characters when it is written as an escape.
+    most = 2 * _MAX_SHOWN
+    return shown if len(shown) <= most else f"{shown[: most - 2]}…{shown[-1]}"

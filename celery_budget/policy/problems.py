@@ -51,10 +51,12 @@ class Problems:
         if not known:
             self.add(path, f"band {quote(name)} is unknown, as the policy has no bands")
             return
+        good = listed(known)
         self.add(
             path,
             f"band {quote(name)} is unknown",
-            closest(name, known) or f"the policy has {listed(known)}",
+            # A bad name is told of where it stands, and is no advice: a terminal may not bear it.
+            closest(name, filter(is_name, known)) or (f"the policy has {good}" if good else ""),
         )
 
     def raise_if_any(self) -> None:

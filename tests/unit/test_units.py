@@ -81,6 +81,14 @@ def test_a_wrong_duration_is_refused_with_its_reason(written: object, problem: s
         seconds(written)  # type: ignore[arg-type]
 
 
+def test_a_refusal_is_short_whatever_was_written() -> None:
+    """What cannot be printed takes ten characters each, and the reason must stay in sight."""
+    with pytest.raises(AmountError) as refused:
+        amount("runtime", "\U000187f8" * 60)
+
+    assert len(str(refused.value)) < 300
+
+
 def test_the_longest_duration_is_allowed() -> None:
     """The bound itself is a legal value, or the message about it would mislead."""
     assert MAX_SECONDS == seconds(MAX_SECONDS)

@@ -251,6 +251,14 @@ def test_a_band_that_was_refused_is_not_unknown_as_well() -> None:
     assert 1 == len(found)
 
 
+def test_a_name_that_is_none_is_not_suggested() -> None:
+    """It would reach the terminal of whoever reads the advice, with all that it can do there."""
+    found = problems({"default_band": "a", "bands": {"A\x1f": {}}})
+
+    assert 'default_band: band "a" is unknown' in found
+    assert all(text.isprintable() for text in found), found
+
+
 def test_wrong_queues_do_not_claim_the_bands_own_name() -> None:
     """A second message about a default that the author never meant would mislead."""
     source = {"default_band": "a", "bands": {"a": {"queues": ["b"]}, "b": {"queues": 3}}}
