@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from celery_budget.policy.model import Policy
+    from celery_budget.stores.protocols import CheckpointStore
     from celery_budget.worker.services import Services
 
 #: Where a policy may come from: a path, the same as a dict, or None for the setting.
@@ -57,6 +58,7 @@ class Installation:
         self._app = ref(app)
         self.backend_cls = app.backend_cls
         self._lock = Lock()
+        self._checkpoints: CheckpointStore | None = None
         self.replace(given)
 
     def replace(self, given: Source) -> None:
@@ -102,6 +104,19 @@ class Installation:
         region = app.conf.get("budget_region") or ""
         return Services(partial(stores, app), connect_meter, region, self._loaded_us)
 
+    def checkpoints(self) -> CheckpointStore:
+        """Give the store of the app's checkpoints, the same one for all that runs in a process."""
+        if self._checkpoints is None:
+            # Only processes that run tasks with checkpoints get here.
+            from celery_budget.state import checkpoints  # noqa: PLC0415
+
+            app = self._app()
+            assert app is not None
+            with self._lock:
+                if self._checkpoints is None:
+                    self._checkpoints = checkpoints(app)
+        return self._checkpoints
+
 
 def install(app: Celery, policy: Source = None) -> None:
     """Give every task of an app a priority band.
@@ -124,7 +139,9 @@ def install(app: Celery, policy: Source = None) -> None:
         installation = _installed[app] = Installation(app, policy)
     app.task_cls = task_class(app.task_cls)
     amqp_cls = symbol_by_name(app.amqp_cls)
-    app.amqp_cls = budgeted(amqp_cls, installation.policy, installation.services)
+    app.amqp_cls = budgeted(
+        amqp_cls, installation.policy, installation.services, installation.checkpoints
+    )
     app.__dict__.pop("amqp", None)  # made already: the next use makes ours
     app.backend_cls = BACKEND
     app.steps["consumer"].add(BAND_STEP)

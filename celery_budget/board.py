@@ -38,6 +38,9 @@ NOTICE_BYTES = 512
 #: Executions that a `LocalBoard` remembers. Nobody looks for one that long after its end.
 REMEMBERED = 4_096
 
+#: What a pool gets for the result of an execution that left its slot, to be run again later.
+YIELDED = "celery-budget: yielded"
+
 _RUNNING, _FINAL = 1, 2
 _UNKNOWN = 2**64 - 1
 _FIELDS = 8  # run, state, started_ns, pid, wall_us, cpu_us, peak_bytes, io_bytes
@@ -150,8 +153,12 @@ class Board(Protocol):
         """Read what an execution has used; None when it has not begun or was overwritten."""
         ...
 
-    def put(self, flag: Flag, run: int, index: int | None) -> None:
-        """Put up a flag for one execution; others in the same child do not see it."""
+    def put(self, flag: Flag, run: int, index: int | None) -> bool:
+        """Put up a flag for one execution; others in the same child do not see it.
+
+        Returns:
+            False where the execution has no cell (yet).
+        """
         ...
 
     def take(self, flag: Flag, run: int, index: int | None) -> None:
@@ -234,10 +241,12 @@ class SharedBoard:
             )
         return None
 
-    def put(self, flag: Flag, run: int, index: int | None) -> None:
+    def put(self, flag: Flag, run: int, index: int | None) -> bool:
         """Put up a flag for one execution of a child."""
-        if index is not None and index < self._cells:
-            self._words[index * _CELL + _FLAGS[flag]] = run
+        if index is None or index >= self._cells:
+            return False
+        self._words[index * _CELL + _FLAGS[flag]] = run
+        return True
 
     def take(self, flag: Flag, run: int, index: int | None) -> None:
         """Take it down, unless it is up for another execution by now."""
@@ -335,12 +344,14 @@ class LocalBoard:
         cell = self._cells.get(run)
         return None if cell is None else cell.usage()
 
-    def put(self, flag: Flag, run: int, index: int | None) -> None:
+    def put(self, flag: Flag, run: int, index: int | None) -> bool:
         """Put up a flag for an execution that has begun."""
         del index
         cell = self._cells.get(run)
-        if cell is not None:
-            cell.flags.add(flag)
+        if cell is None:
+            return False
+        cell.flags.add(flag)
+        return True
 
     def take(self, flag: Flag, run: int, index: int | None) -> None:
         """Take it down."""

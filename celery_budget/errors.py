@@ -147,6 +147,56 @@ class LedgerUnavailable(BudgetError):  # noqa: N818 - says what is the case
         )
 
 
+class StateUnavailable(BudgetError):  # noqa: N818 - says what is the case
+    """Try again: the store of checkpoints could not be reached, or did not answer in time.
+
+    Attributes:
+        operation: What was asked of it, e.g. "load".
+        problem: What the connection said.
+    """
+
+    def __init__(self, operation: str, problem: str) -> None:
+        super().__init__(operation, problem)
+        self.operation = operation
+        self.problem = problem
+
+    def __str__(self) -> str:
+        return (
+            f"the state store is unavailable ({self.operation}: {self.problem}); "
+            "check the server behind budget_state_url"
+        )
+
+
+class CheckpointTooLarge(BudgetError, ValueError):  # noqa: N818 - says what is the case
+    """Keep less in a checkpoint, or raise `max_checkpoint`.
+
+    Attributes:
+        size: Bytes of the checkpoint as it would be stored.
+        limit: Bytes that are possible.
+    """
+
+    def __init__(self, size: int, limit: int) -> None:
+        super().__init__(size, limit)
+        self.size = size
+        self.limit = limit
+
+    def __str__(self) -> str:
+        return (
+            f"a checkpoint of {self.size} bytes is larger than the {self.limit} that are possible; "
+            "keep the data elsewhere and its place in the checkpoint, or raise max_checkpoint "
+            "under [preemption]"
+        )
+
+
+class TaskYielded(BaseException):
+    """Let it pass: the task has saved its progress and makes room for a more urgent one.
+
+    Raised by `budget.checkpoint`, once the progress is saved, on a worker that needs the slot. No
+    `except Exception` catches it; `finally` and context managers clean up as always. The task's
+    message goes back to its queue, and what runs it next goes on from `budget.progress()`.
+    """
+
+
 class BudgetRefused(BudgetError):  # noqa: N818 - says what is the case
     """Try later, or ask for more: a budget is used up, and the policy sheds what comes then.
 

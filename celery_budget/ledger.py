@@ -36,7 +36,7 @@ def stores(app: Celery, lease_us: int) -> Stores:
         from celery_budget.stores.memory import MemoryLedger  # noqa: PLC0415 - rarely used
         from celery_budget.stores.memory_profiles import MemoryProfiles  # noqa: PLC0415
 
-        return Stores(MemoryLedger(_now_us, lease_us), MemoryProfiles(_now_us))
+        return Stores(MemoryLedger(now_us, lease_us), MemoryProfiles(now_us))
     from celery_budget.stores.redis.connect import connect  # noqa: PLC0415
     from celery_budget.stores.redis.ledger import RedisLedger  # noqa: PLC0415
     from celery_budget.stores.redis.profiles import RedisProfiles  # noqa: PLC0415
@@ -46,8 +46,16 @@ def stores(app: Celery, lease_us: int) -> Stores:
     return Stores(RedisLedger(client, namespace, lease_us), RedisProfiles(client, namespace))
 
 
-def _now_us() -> int:
+def now_us() -> int:
+    """Tell the time of this machine, microseconds since 1970."""
     return time_ns() // 1_000
+
+
+def store_url(url: str) -> str | None:
+    """Write a URL as stores take it; None when it is not one of a store."""
+    if url.startswith(_REDIS) or url == MEMORY:
+        return url.replace("redis+socket://", "unix://", 1)
+    return None
 
 
 def ledger_url(app: Celery) -> str:
@@ -58,8 +66,9 @@ def ledger_url(app: Celery) -> str:
     """
     named = app.conf.get(URL)
     url: str = named or app.connection_for_read().as_uri(include_password=True)
-    if url.startswith(_REDIS) or url == MEMORY:
-        return url.replace("redis+socket://", "unix://", 1)
+    found = store_url(url)
+    if found is not None:
+        return found
     if named:
         scheme = url.partition("://")[0]
         raise ImproperlyConfigured(

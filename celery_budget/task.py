@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from math import inf
+from typing import Any
 
 from celery import Task, current_app
 from celery._state import get_current_task
 from celery.utils.imports import symbol_by_name
 
 from celery_budget.child.charge import charge, is_degraded
+from celery_budget.child.checkpoint import checkpoint, progress
 from celery_budget.child.run import current
 from celery_budget.producer.envelope import Opening, make
 
@@ -120,6 +122,44 @@ class Budget:
         .. versionadded:: 0.1
         """
         charge(amounts)
+
+    def checkpoint(self, state: object, /) -> None:
+        """Save how far the task has come, and make room for a more urgent one if that is needed.
+
+            for page in range(budget.progress(default=0), 1_000):
+                index(page)
+                budget.checkpoint(page + 1)
+
+        Cheap: it saves at most every `checkpoint_every` of the policy. When its worker needs the
+        slot, it saves at once and leaves the task by an exception that `except Exception` does not
+        catch; the task goes back to its queue, and goes on from there. Once it has succeeded, its
+        checkpoint is dropped.
+
+        Args:
+            state: As the task's serializer takes it: for JSON, of dicts, lists, text and numbers.
+
+        Raises:
+            CheckpointTooLarge: it takes more bytes than `max_checkpoint`.
+            EncodeError: the serializer (kombu's error) cannot write it.
+            ImproperlyConfigured: the app has no state store.
+
+        .. versionadded:: 0.1
+        """
+        checkpoint(state)
+
+    def progress(self, default: Any = None) -> Any:
+        """Give what the latest checkpoint of this task has saved, or a default.
+
+        An execution before this one may have saved it: it made room, was retried, or was lost with
+        its worker.
+
+        Raises:
+            StateUnavailable: the state store did not answer for some seconds.
+            ImproperlyConfigured: the app has no state store.
+
+        .. versionadded:: 0.1
+        """
+        return progress(default)
 
     def envelope(
         self,

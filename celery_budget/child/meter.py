@@ -18,10 +18,11 @@ from typing import Any
 
 from celery.utils.log import current_process_index
 
-from celery_budget.board import CHARGES, Board, PoolKind, SharedCell, charged
+from celery_budget.board import CHARGES, YIELDED, Board, PoolKind, SharedCell, charged
 from celery_budget.child.execution import Execution, execution
 from celery_budget.child.gauge import Reading, gauge
 from celery_budget.child.stop import Stop
+from celery_budget.errors import TaskYielded
 
 #: What a pool is given instead of a target: the run's number, the target, then its arguments.
 Metered = Callable[..., Any]
@@ -51,7 +52,11 @@ class Meter:
         self._index: int | None = None
 
     def call(self, run: int, target: Callable[..., Any], *args: Any) -> Any:
-        """Call a target with its arguments, as the execution with the number `run`."""
+        """Call a target with its arguments, as the execution with the number `run`.
+
+        Returns:
+            What the target does; `YIELDED` when its task has left, to be run again.
+        """
         pid = os.getpid()
         if pid != self._pid:  # the first execution in a child
             self._pid, self._index = pid, current_process_index(base=0)
@@ -67,6 +72,8 @@ class Meter:
             stop.cell, stop.is_running = cell, True
         try:
             return target(*args)
+        except TaskYielded:
+            return YIELDED
         finally:
             if stop is not None:
                 stop.is_running = False

@@ -203,6 +203,7 @@ class Accounts:
         now: float,
         *,
         ran: bool,
+        is_whole: bool = True,
     ) -> list[Group]:
         """Settle a ticket that has left its slot, learn from it, and give who may go on.
 
@@ -212,13 +213,14 @@ class Accounts:
             usage: Units of each resource that were measured.
             now: Unix seconds.
             ran: False when it never used the slot: nothing is charged.
+            is_whole: False when another ticket does the rest: nothing is learned.
         """
         group = ticket.group
         assert group is not None
         if not ran:
             return self.settle(group, costs, tuple(0 for _ in costs), now)
         resources = group.resources
-        if self.profiles.is_due(ticket.task):
+        if is_whole and self.profiles.is_due(ticket.task):
             # Once, though it may be limited in several scopes.
             for resource, units in dict(zip(resources, costs, strict=True)).items():
                 if resource in usage:

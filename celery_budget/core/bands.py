@@ -37,7 +37,8 @@ class BandState:
         rounding: Added to the parts of a message before they are cut to whole ones.
         most_ahead: Most messages of it to have at hand.
         is_paused: Whether none of its tickets may start, so that no message is asked for.
-        yielding: Tickets in slots that could give way to more urgent ones.
+        yielding: Tickets in slots that could give way at once to more urgent ones.
+        leaving: Tickets in slots that could leave them, or were asked to.
     """
 
     __slots__ = (
@@ -45,6 +46,7 @@ class BandState:
         "expected",
         "is_asked",
         "is_paused",
+        "leaving",
         "longest",
         "most_ahead",
         "name",
@@ -83,6 +85,7 @@ class BandState:
         self.most_ahead = most_ahead(self.parts, slots)
         self.is_paused = False
         self.yielding = 0
+        self.leaving = 0
         self._is_known = False
 
     def amend(self, rule: Band, slots: int, weight: Callable[[str], float] | None) -> None:

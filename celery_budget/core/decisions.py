@@ -65,6 +65,26 @@ class Thaw:
 
 
 @dataclass(frozen=True, slots=True)
+class Yield:
+    """Ask a running ticket to leave its slot, soon. `Dispatcher.failed` if it cannot be asked.
+
+    Attributes:
+        ticket: Keeps its slot until it leaves.
+        cause: The ticket that needs the slot.
+    """
+
+    ticket: Ticket
+    cause: Ticket
+
+
+@dataclass(frozen=True, slots=True)
+class Stay:
+    """Ask a ticket no longer to leave; it may have left all the same."""
+
+    ticket: Ticket
+
+
+@dataclass(frozen=True, slots=True)
 class Refuse:
     """Never start the ticket: its sender gets `BudgetRefused` for a result.
 
@@ -107,4 +127,4 @@ class Wait:
     pause: str = ""
 
 
-Decision = Start | Freeze | Thaw | Expire | Refuse | Wait
+Decision = Start | Freeze | Thaw | Yield | Stay | Expire | Refuse | Wait

@@ -15,7 +15,7 @@ from zlib import crc32
 from celery_budget.core.accounts import Accounts
 from celery_budget.core.admission import Group
 from celery_budget.core.bands import BandState
-from celery_budget.core.decisions import Decision, Expire, Freeze, Reason, Refuse, Start, Wait
+from celery_budget.core.decisions import Decision, Expire, Reason, Refuse, Start, Wait
 from celery_budget.core.fairness import Tenant
 from celery_budget.core.holding import Holding
 from celery_budget.core.line import Entry
@@ -69,7 +69,8 @@ class Dispatcher:
         seed: Starts the rotating tie-break.
         accounts: The worker's budgets; None without any.
         weight: Tells the weight of a tenant; None: all are equal.
-        preemption: Says what may give way; None: this worker cannot make anything give way.
+        preemption: Says what may give way; None: nothing can on this worker.
+        spare: Processes beside the slots, in which others run while some are frozen.
 
     Attributes:
         slots: As given, or as `resize` changed it.
@@ -85,6 +86,7 @@ class Dispatcher:
         accounts: Accounts | None = None,
         weight: Callable[[str], float] | None = None,
         preemption: PreemptionRule | None = None,
+        spare: int = 0,
     ) -> None:
         self.slots = slots
         self.accounts = accounts
@@ -99,7 +101,7 @@ class Dispatcher:
         self._patience = Patience()
         self._holding = Holding()
         self._running: dict[Ticket, Run] = {}
-        self._preemption = Preemption(preemption, self._order, self._running)
+        self._preemption = Preemption(preemption, spare, self._order, self._running)
         #: For which band room was made, and nothing else may use it.
         self._fenced: BandState | None = None
 
@@ -226,14 +228,14 @@ class Dispatcher:
         preemption = self._preemption
         holding = self._holding
         if not holding.total:
-            return preemption.restore(self.slots, now) if preemption.outside else None
+            return preemption.restore(self.slots, now) if preemption.is_active else None
         if holding.due <= now:
             entry = holding.overdue(now)
             if entry is not None:
                 return Expire(self._take(entry))
         order = self._order
         while True:
-            if preemption.outside:
+            if preemption.is_active:
                 restored = preemption.restore(self.slots, now)
                 if restored is not None:
                     return restored
@@ -241,12 +243,17 @@ class Dispatcher:
             state = fenced = self._fenced
             reason = Reason.RANK
             self._fenced = None
-            if fenced is None or not fenced.queue.length or free <= 0:
+            if (
+                fenced is None
+                or not fenced.queue.length
+                or free <= 0
+                or free - order.kept + fenced.unfilled <= 0
+            ):
                 state = None
                 if free > 0:
                     state, reason = order.choose(free - order.kept, now)
             if state is None:
-                if not preemption.spare:
+                if not preemption.is_on:
                     return None
                 decision, has_changed = self._make_room(free, now)
                 if has_changed:
@@ -278,10 +285,15 @@ class Dispatcher:
         """
         preemption = self._preemption
         order = self._order
+        waiting = 0
+        first: BandState | None = None
         for cause in order.urgent:
             # With the slot of one more there has to be one for it, not only for a reserve.
             needs_room = free + 1 - order.kept + cause.unfilled > 0
             while cause.queue.length and needs_room and preemption.room(cause):
+                first = first or cause
+                if preemption.coming(now) >= waiting + cause.queue.length:
+                    break  # slots for all of them are on their way
                 ticket = cause.queue.head()
                 assert ticket is not None
                 if ticket.group is not None:
@@ -290,16 +302,20 @@ class Dispatcher:
                         continue
                     if isinstance(answer, Refuse):
                         return answer, False
-                victim, is_frozen = preemption.make_room(cause, self.slots, now)
-                if victim is None:
-                    until = preemption.tried_again(now)
-                    return None if until == inf else Wait(Reason.NO_SLOT, until, 0), False
-                self._fenced = cause
-                return (Freeze(victim, ticket), False) if is_frozen else (None, True)
-        return None, False
+                decision, is_room = preemption.make_room(cause, ticket, self.slots, now)
+                if is_room:
+                    # A slot that is there at once is for the most urgent one, and the slot that is
+                    # on its way to that one for the next.
+                    self._fenced = first
+                if decision is not None or is_room:
+                    return decision, decision is None
+                break
+            waiting += cause.queue.length
+        until = preemption.tried_again(now) if waiting else inf
+        return None if until == inf else Wait(Reason.NO_SLOT, until, 0), False
 
     def failed(self, ticket: Ticket, now: float) -> None:
-        """Take note that a ticket could not be frozen: it runs on, and another may give way."""
+        """Take note that a ticket could not give way: it runs on, and another may do so."""
         self._preemption.failed(ticket, now)
         self._fenced = None
 
@@ -385,7 +401,7 @@ class Dispatcher:
             assert ticket.group is not None
             self.accounts.reserve(ticket.group, costs)
         if ticket.methods:
-            state.yielding += 1
+            self._preemption.started(ticket, state)
         self._running[ticket] = (state, tenant, now, expected, paid, ahead, costs)
         return Start(ticket, reason, is_degraded)
 
@@ -395,6 +411,7 @@ class Dispatcher:
         now: float,
         *,
         ran: bool = True,
+        has_left: bool = False,
         usage: Mapping[str, int] = NOTHING_USED,
     ) -> None:
         """Take note that a ticket has left its slot, and settle what it was charged.
@@ -403,6 +420,8 @@ class Dispatcher:
             ticket: As `decide` started it.
             now: Unix seconds.
             ran: False when it never used the slot: nothing is learned or charged.
+            has_left: Whether it made room for another, and another ticket of its id is to do the
+                rest: nothing is learned of its task.
             usage: Units of each resource that were measured; of others, what was set aside
                 counts as used.
 
@@ -411,9 +430,7 @@ class Dispatcher:
         """
         state, tenant, started, expected, paid, ahead, costs = self._running.pop(ticket)
         order = self._order
-        frozen_s = 0.0
-        if ticket.methods:
-            frozen_s = self._preemption.ended(ticket, state, now)
+        frozen_s = self._vacate(ticket, state, now, has_left=has_left) if ticket.methods else 0.0
         spare = self.slots - len(self._running) + self._preemption.outside - 1 - order.kept
         if spare <= 0:
             order.freed = now
@@ -429,7 +446,8 @@ class Dispatcher:
                 served = now - started - frozen_s
             if self._patience.left_s < MOST_SAVED_S:
                 self._patience.earn(served)
-            self._service.observe(ticket.task, served)
+            if not has_left:
+                self._service.observe(ticket.task, served)
             state.learn(served, self.slots)
             longest = state.longest
             if served > longest.current or now >= longest.ends:
@@ -445,9 +463,16 @@ class Dispatcher:
             order.reckon(now)
         if costs:
             assert self.accounts is not None
-            woken = self.accounts.ended(ticket, costs, usage, now, ran=ran)
+            woken = self.accounts.ended(ticket, costs, usage, now, ran=ran, is_whole=not has_left)
             if woken:
                 self.wake(woken)
+
+    def _vacate(self, ticket: Ticket, state: BandState, now: float, *, has_left: bool) -> float:
+        """Keep the slot of a ticket for whom it was to leave; tell how long it was frozen."""
+        frozen_s, is_awaited = self._preemption.ended(ticket, state, now, has_left=has_left)
+        if is_awaited and self._fenced is None:
+            self._fenced = next((other for other in self._order.urgent if other.queue.length), None)
+        return frozen_s
 
     def _take(self, entry: Entry) -> Ticket:
         """Take a held ticket out without starting it."""
@@ -501,7 +526,7 @@ class Dispatcher:
             return 0, 0, state.queue.length
         free = self.slots - len(self._running) + self._preemption.outside
         usable = free - self._order.kept + state.unfilled
-        if self._preemption.spare and state.rule.preempts:
+        if self._preemption.is_on and state.rule.preempts:
             usable += self._preemption.room(state)
         ahead = (self._parts + state.rounding + (free * state.parts if free > 0 else 0)) // PARTS
         if ahead > state.most_ahead:  # noqa: PLR1730 - hot path

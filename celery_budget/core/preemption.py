@@ -1,10 +1,11 @@
 """Preemption: which running tickets give way to more urgent ones, and when they go on.
 
-Freezing loses no work, so that the choice is about fairness: first a band that has more than its
-share, then the least urgent one, then what was frozen least. A ticket is never frozen for longer
-than it has run: with that it ends within twice its own time, however much urgent work there is.
-One that would be, goes on beside the urgent one instead, in a process more than there are slots.
-Used by the dispatcher alone. Rules and formulas: docs/explanation/preemption.md.
+No way to give way loses work, so that the choice is about fairness: first a band that has more than
+its share, then the least urgent one, then what has given way least. A ticket is never frozen for
+longer than it has run: with that it ends within twice its own time, however much urgent work there
+is. One that would be, goes on beside the urgent one instead, in a process more than there are
+slots. What leaves instead (`departures.py`) frees its slot a moment later. Used by the dispatcher
+alone. Rules and formulas: docs/explanation/preemption.md.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from itertools import chain
 from math import inf
 
 from celery_budget.core.bands import BandState
-from celery_budget.core.decisions import Thaw
+from celery_budget.core.decisions import Freeze, Stay, Thaw, Yield
+from celery_budget.core.departures import Departures
 from celery_budget.core.order import Order
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.preemption import Method, PreemptionRule
@@ -35,31 +37,39 @@ class Preemption:
 
     Args:
         rule: As declared; None where nothing can give way.
+        spare: Processes beside the slots.
         order: The bands of the worker.
-        running: What was started on it.
+        running: What was started on it. The methods of a ticket are those that the worker has.
 
     Attributes:
-        spare: Processes beside the slots; 0 where nothing can give way.
+        is_on: Whether anything can give way.
+        spare: Processes beside the slots.
         outside: Tickets that were started and use no slot: frozen, or beside the slots.
         max_freeze_s: Longest time for which one is frozen at a stretch, seconds.
     """
 
     __slots__ = (
         "_beside",
+        "_departures",
         "_frozen",
         "_frozen_s",
         "_order",
         "_running",
         "_spared",
+        "is_on",
         "max_freeze_s",
         "outside",
         "spare",
     )
 
-    def __init__(self, rule: PreemptionRule | None, order: Order, running: Running) -> None:
+    def __init__(
+        self, rule: PreemptionRule | None, spare: int, order: Order, running: Running
+    ) -> None:
         self._order = order
         self._running = running
-        self.spare = 0 if rule is None else rule.spare
+        self._departures = Departures()
+        self.is_on = rule is not None
+        self.spare = spare
         self.max_freeze_s = inf if rule is None else rule.max_freeze_s
         self.outside = 0
         #: When each was frozen, the earliest first.
@@ -75,62 +85,114 @@ class Preemption:
         """What gives way now, the earliest first."""
         return tuple(self._frozen)
 
-    def room(self, band: BandState) -> int:
-        """Tell how many tickets could give way to tickets of a band that preempts."""
-        left = self.spare - self.outside
-        if left <= 0:
-            return 0
-        below = self._order.bands[band.rule.rank + 1 :]
-        return min(left, sum(state.yielding for state in below))
+    @property
+    def is_active(self) -> bool:
+        """Whether something gives way now, or was asked to."""
+        return self.outside > 0 or self._departures.is_asked
 
-    def make_room(self, cause: BandState, slots: int, now: float) -> tuple[Ticket | None, bool]:
-        """Let a ticket give way to one that waits, so that it uses no slot from here on.
+    def room(self, band: BandState) -> int:
+        """Tell how many tickets could give way, or were asked to, to a band that preempts."""
+        below = self._order.bands[band.rule.rank + 1 :]
+        leaving = sum(state.leaving for state in below)
+        left = self.spare - self.outside
+        return leaving + min(left, sum(state.yielding for state in below)) if left > 0 else leaving
+
+    def started(self, ticket: Ticket, state: BandState) -> None:
+        """Take note of a ticket that starts and may give way."""
+        if not self._departures.started(ticket, state) and Method.FREEZE in ticket.methods:
+            state.yielding += 1
+
+    def make_room(
+        self, cause: BandState, head: Ticket, slots: int, now: float
+    ) -> tuple[Freeze | Yield | None, bool]:
+        """Let a ticket give way to one that waits.
 
         Args:
             cause: Band of the one that waits; there is `room` for it.
+            head: The one that waits.
             slots: Of the worker.
             now: Unix seconds.
 
         Returns:
-            What gives way, None when nothing can; and whether it is to be frozen. Else it goes on
-            beside the slots.
+            What is to be done; and whether there is a slot from here on: one goes on beside the
+            slots if nothing is to be done for it.
         """
         over = _over_share(self._order.bands, slots)
         chosen: Ticket | None = None
         best: tuple[bool, bool, int, float, float] | None = None
+        way = Method.FREEZE
         for ticket, (state, _, started, *_rest) in self._running.items():
-            if (
-                state.rule.rank <= cause.rule.rank
-                or Method.FREEZE not in ticket.methods
-                or ticket in self._frozen
-                or ticket in self._beside
-                or self._spared.get(ticket, _AT_ONCE)[0] > now
-            ):
+            if state.rule.rank <= cause.rule.rank:
                 continue
-            frozen_s = self._frozen_s.get(ticket, 0.0)
-            # One whose band is owed its minimum share would have to go on at once.
-            had_enough = 0 < frozen_s >= now - started - frozen_s or _is_owed(state, now)
-            key = (had_enough, state.name not in over, -state.rule.rank, frozen_s, -started)
-            if best is None or key < best:
-                best, chosen = key, ticket
+            for method in ticket.methods:
+                answer = self._price(method, ticket, state, started, now)
+                if answer is None:
+                    continue
+                had_enough, price = answer
+                key = (had_enough, state.name not in over, -state.rule.rank, price, -started)
+                if best is None or key < best:
+                    best, chosen, way = key, ticket, method
+                break  # the first one that can be done
         if chosen is None or best is None:
             return None, False
+        if way is Method.CHECKPOINT:
+            self._departures.ask(chosen, now)
+            return Yield(chosen, head), False
         self._leave_slot(chosen)
-        had_enough = best[0]
-        if had_enough:
+        if best[0]:
             self._beside[chosen] = None
-        else:
-            self._frozen[chosen] = now
-        return chosen, not had_enough
+            return None, True
+        self._frozen[chosen] = now
+        return Freeze(chosen, head), True
+
+    def _price(
+        self, method: Method, ticket: Ticket, state: BandState, started: float, now: float
+    ) -> tuple[bool, float] | None:
+        """Tell what it costs a ticket to give way in one way; None: it cannot be done now.
+
+        Returns:
+            Whether it has given way so much that it would only be moved beside the slots; and what
+            it has given and would let others wait, seconds.
+        """
+        if (
+            ticket in self._frozen
+            or ticket in self._beside
+            or self._spared.get(ticket, _AT_ONCE)[0] > now
+        ):
+            return None
+        # One whose band is owed its minimum share would have to go on at once.
+        is_owed = _is_owed(state, now)
+        if method is Method.CHECKPOINT:
+            if is_owed or self._departures.may_leave(ticket, started) > now:
+                return None
+            return False, self._departures.price(ticket)
+        if self.outside >= self.spare or self._departures.is_coming(ticket, now):
+            return None
+        frozen_s = self._frozen_s.get(ticket, 0.0)
+        return is_owed or 0 < frozen_s >= now - started - frozen_s, frozen_s
+
+    def coming(self, now: float) -> int:
+        """Tell how many slots are on their way, of tickets that were asked to leave."""
+        return self._departures.coming(now)[0]
 
     def tried_again(self, now: float) -> float:
-        """Tell when a ticket that could not be frozen may be tried again; inf: there is none."""
-        return min((until for until, _ in self._spared.values() if until > now), default=inf)
+        """Tell when it may be worth while to look for room again; inf: when something ends."""
+        tries = [until for until, _ in self._spared.values() if until > now]
+        tries.append(self._departures.coming(now)[1])
+        for ticket, (_, _, started, *_rest) in self._running.items():
+            if Method.CHECKPOINT in ticket.methods:
+                at = self._departures.may_leave(ticket, started)
+                if at > now:
+                    tries.append(at)
+        return min(tries)
 
     def failed(self, ticket: Ticket, now: float) -> None:
-        """Take note that a ticket could not be stopped: it runs on in its slot."""
+        """Take note that a ticket could not be stopped or asked: it runs on in its slot."""
         if self._frozen.pop(ticket, None) is not None:
             self._return_to_slot(ticket)
+        else:
+            self._departures.failed(ticket)
+        if ticket in self._running:
             _, before = self._spared.get(ticket, _AT_ONCE)
             pause = min(max(FIRST_RETRY_S, 2 * before), LAST_RETRY_S)
             self._spared[ticket] = now + pause, pause
@@ -142,8 +204,12 @@ class Preemption:
             self._add(ticket, since, now)
             self._beside[ticket] = None
 
-    def restore(self, slots: int, now: float) -> Thaw | None:
+    def restore(self, slots: int, now: float) -> Thaw | Stay | None:
         """Let what gave way go on, before anything that is not more urgent starts."""
+        waiting = sum(state.queue.length for state in self._order.urgent)
+        spared = self._departures.spared(waiting, now)
+        if spared is not None:
+            return Stay(spared)
         for ticket, since in self._frozen.items():
             if not since <= now < since + self.max_freeze_s:
                 self.thawed(ticket, now)
@@ -184,23 +250,37 @@ class Preemption:
         return None if chosen is None or best is None else (chosen, not best[0])
 
     def _leave_slot(self, ticket: Ticket) -> None:
-        self._running[ticket][0].yielding -= 1
+        state = self._running[ticket][0]
+        if self._departures.can_leave(ticket):
+            state.leaving -= 1
+        else:
+            state.yielding -= 1
         self.outside += 1
 
     def _return_to_slot(self, ticket: Ticket) -> None:
-        self._running[ticket][0].yielding += 1
+        state = self._running[ticket][0]
+        if self._departures.can_leave(ticket):
+            state.leaving += 1
+        else:
+            state.yielding += 1
         self.outside -= 1
 
     def _add(self, ticket: Ticket, since: float, now: float) -> None:
         self._frozen_s[ticket] = self._frozen_s.get(ticket, 0.0) + max(0.0, now - since)
 
-    def ended(self, ticket: Ticket, state: BandState, now: float) -> float:
-        """Forget a ticket that has ended; tell for how long it was frozen, seconds.
+    def ended(
+        self, ticket: Ticket, state: BandState, now: float, *, has_left: bool
+    ) -> tuple[float, bool]:
+        """Forget a ticket that has ended.
 
         Args:
             ticket: May give way, and is no longer running.
             state: Of its band.
             now: Unix seconds.
+            has_left: Whether it comes back to do the rest.
+
+        Returns:
+            For how long it was frozen, seconds; and whether its slot was waited for.
         """
         self._spared.pop(ticket, None)
         since = self._frozen.pop(ticket, None)
@@ -209,9 +289,12 @@ class Preemption:
         if since is not None or ticket in self._beside:
             self._beside.pop(ticket, None)
             self.outside -= 1
-        else:
+        elif self._departures.can_leave(ticket):
+            state.leaving -= 1
+        elif Method.FREEZE in ticket.methods:
             state.yielding -= 1
-        return self._frozen_s.pop(ticket, 0.0)
+        is_awaited = self._departures.ended(ticket, now, has_left=has_left)
+        return self._frozen_s.pop(ticket, 0.0), is_awaited
 
 
 def _is_owed(state: BandState, now: float) -> bool:

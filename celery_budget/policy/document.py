@@ -267,6 +267,12 @@ class PreemptionTable(Struct, forbid_unknown_fields=True):
     max_freeze: Annotated[
         Duration, Meta(description="Longest time for which a task is frozen at a stretch.")
     ] = "30s"
+    checkpoint_every: Annotated[
+        Duration, Meta(description="Shortest time between checkpoints that a task saves unasked.")
+    ] = "1s"
+    max_checkpoint: Annotated[
+        Amount, Meta(description="Largest checkpoint, as it is stored; at most 512MiB.")
+    ] = "1MiB"
 
 
 class Document(Struct, forbid_unknown_fields=True):

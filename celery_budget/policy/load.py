@@ -19,7 +19,7 @@ from celery_budget.errors import OptionError, PolicyError, Problem
 from celery_budget.policy.budget import BudgetRule, CeilingRule, TenantRule
 from celery_budget.policy.budgets import read_budgets
 from celery_budget.policy.ceilings import read_ceilings, read_tenants
-from celery_budget.policy.costs import bound_customs, read_cost
+from celery_budget.policy.costs import bound_customs, read_amount, read_cost
 from celery_budget.policy.document import (
     MAX_BANDS,
     BandTable,
@@ -31,7 +31,12 @@ from celery_budget.policy.envelopes import read_envelopes
 from celery_budget.policy.model import Band, OnLoss, Policy, TaskRule
 from celery_budget.policy.names import is_name, is_text
 from celery_budget.policy.pattern import is_pattern, specificity
-from celery_budget.policy.preemption import DEFAULT_PREEMPTION, Method, PreemptionRule
+from celery_budget.policy.preemption import (
+    DEFAULT_PREEMPTION,
+    LARGEST_CHECKPOINT,
+    Method,
+    PreemptionRule,
+)
 from celery_budget.policy.problems import Problems, escape, join, listed, quote
 from celery_budget.policy.table import Table, kind
 from celery_budget.policy.tenant import parse_template
@@ -161,9 +166,17 @@ def _build(content: Mapping[str, object], problems: Problems) -> Policy:
 def _preemption(raw: object, problems: Problems) -> PreemptionRule:
     table = Table(PreemptionTable, raw, "preemption", problems)
     plain = DEFAULT_PREEMPTION
+    largest = None
+    if "max_checkpoint" in table:
+        place = join(table.path, "max_checkpoint")
+        largest = read_amount("memory", table.raw("max_checkpoint"), place, problems)
+        if largest is not None and not 0 < largest <= LARGEST_CHECKPOINT:
+            problems.add(place, "must be more than zero and at most 512MiB")
     return PreemptionRule(
         spare=table.integer("spare") or plain.spare,
         max_freeze_s=table.number("max_freeze") or plain.max_freeze_s,
+        checkpoint_every_s=table.number("checkpoint_every") or plain.checkpoint_every_s,
+        max_checkpoint=largest or plain.max_checkpoint,
     )
 
 

@@ -67,7 +67,7 @@ Share = (
 )
 ActionName = Literal["hold", "degrade", "demote", "shed"]
 OnLossName = Literal["open", "local", "closed"]
-MethodName = Literal["freeze"]
+MethodName = Literal["freeze", "checkpoint"]
 BudgetKey = Annotated[
     str,
     Meta(

@@ -17,6 +17,7 @@ from celery_budget.policy.document import (
     CeilingTable,
     Document,
     EnvelopesTable,
+    PreemptionTable,
     StepTable,
     TaskTable,
 )
@@ -31,7 +32,7 @@ from celery_budget.policy.notation import (
 from celery_budget.policy.problems import Problems, join, quote
 from celery_budget.units import seconds
 
-_DURATIONS = frozenset({"latency_target", "deadline", "expires", "max_freeze"})
+_DURATIONS = frozenset({"latency_target", "deadline", "expires", "max_freeze", "checkpoint_every"})
 _LISTS: dict[str, object] = {
     "queues": QueueName,
     "caller_options": CallerOption,
@@ -55,6 +56,7 @@ _LEFT: dict[type[msgspec.Struct], frozenset[str]] = {
     EnvelopesTable: frozenset({"on_exhausted", "at"}),
     StepTable: frozenset({"at", "do"}),
     CeilingTable: frozenset({"cpu", "memory", "runtime", "grace"}),
+    PreemptionTable: frozenset({"max_checkpoint"}),
 }
 
 #: bool before int, which it is a kind of to Python.

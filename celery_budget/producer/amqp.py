@@ -16,10 +16,14 @@ from celery_budget.producer.router import Router
 
 if TYPE_CHECKING:
     from celery_budget.policy.model import Policy
+    from celery_budget.stores.protocols import CheckpointStore
 
 
 def budgeted(
-    base: type[AMQP], policy: Callable[[], Policy], services: Callable[[], object]
+    base: type[AMQP],
+    policy: Callable[[], Policy],
+    services: Callable[[], object],
+    checkpoints: Callable[[], CheckpointStore],
 ) -> type[AMQP]:
     """Derive an AMQP class that routes by band.
 
@@ -27,6 +31,7 @@ def budgeted(
         base: The class the app has now.
         policy: Gives the app's policy; called at the first publish or worker start.
         services: Gives what the app's workers need beside it; the senders' side only carries it.
+        checkpoints: Gives where its tasks keep their progress; for those that run.
     """
 
     class BudgetAMQP(base):
@@ -41,6 +46,11 @@ def budgeted(
         def services() -> object:
             """Give what a worker needs beside the policy."""
             return services()
+
+        @staticmethod
+        def checkpoints() -> CheckpointStore:
+            """Give the store of the app's checkpoints, to running tasks."""
+            return checkpoints()
 
         def Queues(self, queues: object, *args: object, **kwargs: object) -> Queues:  # noqa: N802
             known = super().Queues(queues, *args, **kwargs)

@@ -24,7 +24,8 @@ from celery_budget.board import PoolKind
 from celery_budget.core.accounts import Accounts
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.policy.budget import Scope
-from celery_budget.worker import freezable, seams
+from celery_budget.policy.preemption import Method
+from celery_budget.worker import seams
 from celery_budget.worker.calendar import calendar_window
 from celery_budget.worker.changes import Changes
 from celery_budget.worker.channels import Channels, windows
@@ -36,8 +37,10 @@ from celery_budget.worker.live import LivePolicy
 from celery_budget.worker.metering import Metering
 from celery_budget.worker.moves import Moves
 from celery_budget.worker.pump import Pump, give_back
+from celery_budget.worker.returns import Returns
 from celery_budget.worker.services import Services
 from celery_budget.worker.slots import SlotPool
+from celery_budget.worker.ways import ways
 
 if TYPE_CHECKING:
     from celery.concurrency.base import BasePool
@@ -160,13 +163,14 @@ class BandStep(StartStopStep):
         self._ceilings: Ceilings | None = None
         kind = seams.pool_kind(pool)
         can_stop = bool(policy.ceilings) and kind is PoolKind.PREFORK
-        if policy.resources and kind is not None:
+        possible, self._obstacles = ways(c, policy)
+        if (policy.resources or Method.CHECKPOINT in possible) and kind is not None:
             # Before the pool starts: its children share the board with this process.
             metering = Metering(pool, kind, policy.resources, services.connect, can_stop=can_stop)
             if can_stop:
                 self._ceilings = self._watch(policy, pool, metering)
-        self._why_not_freeze = ""
-        freezer = self._freezer(c, policy)
+        self._returns = Returns(c.connection_errors + c.channel_errors)
+        freezer = self._freezer(c, policy) if Method.FREEZE in possible else None
         spare = 0 if freezer is None else policy.preemption.spare
         # The pool has not started: how many slots it has is asked again at each decision.
         dispatcher = Dispatcher(
@@ -175,15 +179,17 @@ class BandStep(StartStopStep):
             seed=policy.seed,
             accounts=accounts if policy.has_accounts else None,
             weight=policy.tenant_weight if policy.tenants else None,
-            preemption=None if freezer is None else policy.preemption,
+            preemption=policy.preemption if possible else None,
+            spare=spare,
         )
         headers = accounts.groups.headers if accounts else ()
         self.pump = Pump(
             dispatcher=dispatcher,
-            intake=Intake(policy, headers=headers, can_freeze=freezer is not None),
+            intake=Intake(policy, headers=headers, ways=possible),
             moves=self.moves,
             process=seams.process_task(c),
             size=seams.size(pool, spare),
+            returns=self._returns,
             leases=self._leases,
             metering=metering,
             ceilings=self._ceilings,
@@ -247,13 +253,8 @@ class BandStep(StartStopStep):
         )
         return accounts, leases
 
-    def _freezer(self, c: Consumer, policy: Policy) -> Freezer | None:
-        """Make what freezes tasks, and room in the pool, if that is asked for and possible."""
-        if not freezable.is_asked(policy, c.app.tasks.values()):
-            return None
-        self._why_not_freeze = freezable.obstacle(c, policy)
-        if self._why_not_freeze:
-            return None
+    def _freezer(self, c: Consumer, policy: Policy) -> Freezer:
+        """Make what freezes tasks, and room in the pool."""
         # Loads psutil, which other workers have no use for.
         from celery_budget.worker.freezer import Freezer  # noqa: PLC0415
 
@@ -298,11 +299,12 @@ class BandStep(StartStopStep):
         self.pump.open()
         self._ticks = c.timer.call_repeatedly(TICK_S, self.pump.tick)
         self._tell_capped()
-        if self._why_not_freeze:
+        for method, why_not in self._obstacles.items():
             logger.warning(
-                "The policy lets tasks be frozen for more urgent ones, and this worker freezes "
-                "none: %s.",
-                self._why_not_freeze,
+                'Running tasks do not give way by "%s" on this worker, though that is asked for: '
+                "%s.",
+                method.value,
+                why_not,
             )
         if self.policy.ceilings and self._ceilings is None:
             logger.warning(
@@ -359,6 +361,7 @@ class BandStep(StartStopStep):
         """Give back what the worker had and did not run when the connection broke."""
         lost, self._lost = self._lost, []
         count = seams.reclaim(lost, c.connection.default_channel)
+        self._returns.open(c.connection.default_channel)
         if count:
             logger.info("%d messages of the lost connection are with the broker again.", count)
 
@@ -423,6 +426,7 @@ class BandStep(StartStopStep):
         for part in (self._leases, self._ceilings):
             if part is not None:
                 part.close()
+        self._returns.close()
         if self._pipe is not None:
             self._pipe.close()
             self._pipe = None

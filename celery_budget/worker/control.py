@@ -63,6 +63,7 @@ def budget(state: Any, **_: object) -> Reply:
         "slots": dispatcher.slots,
         "free": dispatcher.free,
         "freezes": pump.freezes,
+        "yields": pump.yields,
         "bands": {
             band.name: {
                 "running": dispatcher.running(band.name),

@@ -7,7 +7,7 @@ mistake and never stops the task: it runs with the Terms this worker would give 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from logging import Logger
 from math import inf
 from time import time
@@ -63,6 +63,7 @@ class Held(Ticket):
         usage: What its execution has used, units by resource; None until that is final and was
             asked for.
         stamped: The band that its header tells its task.
+        has_left: Whether its execution has left its slot, and is to be run again.
         frozen_at: When it was frozen, monotonic seconds; 0.0 unless it is frozen now.
         frozen_s: For how long it was frozen before, seconds.
     """
@@ -70,6 +71,7 @@ class Held(Ticket):
     __slots__ = (
         "frozen_at",
         "frozen_s",
+        "has_left",
         "is_kept",
         "request",
         "run",
@@ -86,6 +88,7 @@ class Held(Ticket):
     run: int
     stamped: str
     usage: dict[str, int] | None
+    has_left: bool
     frozen_at: float
     frozen_s: float
 
@@ -97,7 +100,14 @@ class Held(Ticket):
 
 
 class Intake:
-    """Makes a `Held` of each request."""
+    """Makes a `Held` of each request.
+
+    Args:
+        policy: Settles what a message does not say.
+        clock: Gives Unix seconds.
+        headers: Names of the message headers that have budgets.
+        ways: In which running tasks can give way on this worker.
+    """
 
     def __init__(
         self,
@@ -105,10 +115,10 @@ class Intake:
         clock: Callable[[], float] = time,
         *,
         headers: tuple[str, ...] = (),
-        can_freeze: bool = False,
+        ways: Collection[Method] = (),
     ) -> None:
         self._known: dict[tuple[str, str], tuple[Method, ...]] = {}
-        self._can_freeze = can_freeze
+        self._ways = ways
         self.amend(policy, headers)
         self._clock = clock
         self._mistakes: OrderedDict[tuple[str, str], None] = OrderedDict()
@@ -123,7 +133,7 @@ class Intake:
         """Read what the policy of today asks for of one that came before."""
         found = held.request.request_dict
         held.values = tuple(str(found.get(name) or "")[:MAX_TEXT] for name in self._headers)
-        if self._can_freeze:
+        if self._ways:
             held.methods = self._methods(held.request, held.band)
 
     def ticket(self, request: Request, source: BandChannel | None, queue: str | None) -> Held:
@@ -152,8 +162,9 @@ class Intake:
         held.is_kept = False
         held.run = 0
         held.usage = None
+        held.has_left = False
         held.frozen_at = held.frozen_s = 0.0
-        if self._can_freeze:
+        if self._ways:
             held.methods = self._methods(request, band)
         held.stamped = band
         held.cost = tuple(sorted(stamp.cost.items())) if stamp.cost else ()
@@ -172,7 +183,7 @@ class Intake:
         return held
 
     def _methods(self, request: Request, band: str) -> tuple[Method, ...]:
-        """Settle how a task may give way while it runs."""
+        """Settle how a task may give way while it runs here."""
         found = self._known.get((request.type, band))
         if found is None:
             try:
@@ -182,7 +193,8 @@ class Intake:
                 said = Declared()
             if len(self._known) >= MAX_CACHED:
                 self._known.clear()
-            found = methods(self._policy, request.type, said, band)
+            asked = methods(self._policy, request.type, said, band)
+            found = tuple(method for method in asked if method in self._ways)
             self._known[request.type, band] = found
         return found
 

@@ -8,7 +8,16 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
-from celery_budget.board import CELLS, Board, LocalBoard, PoolKind, SharedBoard, Usage, charged
+from celery_budget.board import (
+    CELLS,
+    Board,
+    Flag,
+    LocalBoard,
+    PoolKind,
+    SharedBoard,
+    Usage,
+    charged,
+)
 from celery_budget.worker import seams
 from celery_budget.worker.eventer import BillingEventer
 from celery_budget.worker.slots import Metered
@@ -80,6 +89,16 @@ class Metering:
         if index is None and self._kind is PoolKind.PREFORK:
             return None
         return self._board.read(held.run, index)
+
+    def ask(self, held: Held) -> bool:
+        """Ask an execution to leave at its next checkpoint; tell whether it can be asked (yet)."""
+        if self._kind is PoolKind.PREFORK and not seams.is_accepted(held.request):
+            return False
+        return self._board.put(Flag.YIELD, held.run, self._index(held))
+
+    def excuse(self, held: Held) -> None:
+        """Ask it no longer."""
+        self._board.take(Flag.YIELD, held.run, self._index(held))
 
     def stop(self, held: Held, notice: bytes) -> None:
         """Tell an execution in a child that it has to end; the signal is to follow."""

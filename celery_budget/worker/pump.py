@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from celery.utils.log import get_logger
 
-from celery_budget.core.decisions import Expire, Freeze, Refuse, Start, Thaw, Wait
+from celery_budget.core.decisions import Expire, Freeze, Refuse, Start, Stay, Thaw, Wait, Yield
 from celery_budget.core.dispatcher import NOTHING_USED
 from celery_budget.errors import BudgetRefused
 from celery_budget.worker import seams
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from celery_budget.worker.leases import Leases
     from celery_budget.worker.metering import Metering
     from celery_budget.worker.moves import Moves
+    from celery_budget.worker.returns import Returns
     from celery_budget.worker.slots import SlotPool
 
 logger = get_logger(__name__)
@@ -59,6 +60,7 @@ class Pump:
         pool: Where it starts.
         channels: Where its messages come from; None without windows.
         lock: Held by whoever touches the dispatcher or its accounts.
+        yields: How many running tasks have left for others since the worker started.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class Pump:
         moves: Moves,
         process: Callable[[Request], object],
         size: Callable[[], int],
+        returns: Returns,
         leases: Leases | None = None,
         metering: Metering | None = None,
         ceilings: Ceilings | None = None,
@@ -86,13 +89,15 @@ class Pump:
         self._metering = metering
         self._ceilings = ceilings
         self._freezer = freezer
+        self._returns = returns
+        self.yields = 0
         self._polls_at = 0.0
         self._is_resumed = False
         self._running: set[Held] = set()
         self._over: deque[Held] = deque()
         self._wake: Callable[[], None] | None = None
         self._call_after: Callable[[float, Callable[[], None]], object] | None = None
-        self._is_timed = False
+        self._asks_at = 0.0
         self.lock = RLock()
         self._is_pumping = False
 
@@ -109,7 +114,7 @@ class Pump:
             call_after: Calls a function in so many seconds.
         """
         self._call_after = call_after
-        self._is_timed = False
+        self._asks_at = 0.0
         self._wake = wake
 
     @property
@@ -209,7 +214,9 @@ class Pump:
             if not self._perform(decision):
                 return
 
-    def _perform(self, decision: Start | Freeze | Thaw | Expire | Refuse) -> bool:
+    def _perform(  # noqa: C901 - a branch for each decision
+        self, decision: Start | Freeze | Thaw | Yield | Stay | Expire | Refuse
+    ) -> bool:
         """Do what was decided; tell whether to go on deciding in this turn."""
         # Only what `offer` made is in the dispatcher.
         held = cast("Held", decision.ticket)
@@ -227,6 +234,12 @@ class Pump:
         elif isinstance(decision, Thaw):
             if self._freezer is not None:
                 self._freezer.thaw(held)
+        elif isinstance(decision, Yield):
+            if self._metering is None or not self._metering.ask(held):
+                self.dispatcher.failed(held, time())
+        elif isinstance(decision, Stay):
+            if self._metering is not None:
+                self._metering.excuse(held)
         else:
             # Celery's own way into the pool finds it expired, says so and settles it.
             self._process(held.request)
@@ -278,13 +291,16 @@ class Pump:
         self._is_resumed = True
 
     def _ask_again(self, until: float) -> None:
-        """Pump again at a time, if nothing happens before; one timer at a time."""
-        if not self._is_timed and self._call_after is not None:
-            self._is_timed = True
-            self._call_after(max(0.0, until - time()), self._time_is_up)
+        """Pump again at a time, if nothing happens before."""
+        now = time()
+        # A timer that is set for later comes as well, and finds nothing to do.
+        if not now < self._asks_at <= until and self._call_after is not None:
+            self._asks_at = until
+            self._call_after(max(0.0, until - now), self._time_is_up)
 
     def _time_is_up(self) -> None:
-        self._is_timed = False
+        if time() >= self._asks_at:
+            self._asks_at = 0.0
         self.tick()
 
     def tick(self) -> None:
@@ -333,7 +349,10 @@ class Pump:
             usage = self._metering.usage(held)
         if self._ceilings is not None:
             self._ceilings.ended(held, usage)
-        self.dispatcher.ended(held, time(), ran=ran, usage=usage)
+        self.dispatcher.ended(held, time(), ran=ran, has_left=held.has_left, usage=usage)
+        if held.has_left:
+            self.yields += 1
+            self._returns.give_back(held)
 
     def cancel(self, task_id: str) -> int:
         """Withdraw held tickets of a revoked task and account for them; tell how many."""

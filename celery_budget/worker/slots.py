@@ -11,7 +11,7 @@ from typing import Any
 
 from celery.concurrency.base import BasePool
 
-from celery_budget.board import PoolKind
+from celery_budget.board import YIELDED, PoolKind
 from celery_budget.worker import seams
 from celery_budget.worker.intake import Held
 
@@ -108,10 +108,23 @@ class SlotPool:
             return self._pool.apply_async(target, args, kwargs, **options)
         if self._metered is not None:
             target, args = self._metered, (held.run, target, *args)
+            options["callback"] = _unless_left(held, options["callback"])
         result = self._watch(self._pool, held, self._ended, target, args, kwargs, options)
         if self._hub is not None:
             seams.hand_out(self._pool, self._hub)
         return result
+
+
+def _unless_left(held: Held, callback: Callable[[object], object]) -> Callable[[object], None]:
+    """Keep the result of an execution that is no result: it has left, and is to be run again."""
+
+    def on_result(result: object) -> None:
+        if result == YIELDED:
+            held.has_left = True
+        else:
+            callback(result)
+
+    return on_result
 
 
 def _watcher(pool: BasePool) -> Callable[..., Any]:

@@ -123,6 +123,67 @@ def wait_late(self: Task, key: str, gate: str, number: int = 0) -> None:
     _wait(self, key, gate, number)
 
 
+def _steps(self: Task, key: str, count: int, gate: str, number: int) -> int:
+    first = budget.progress(default=0)
+    record("started", key=key, number=number, first=first, **seen(self))
+    step = first
+    try:
+        while step < count or (gate and not Path(gate).exists()):
+            time.sleep(0.005)
+            record("step", key=key, number=number, step=step)
+            step += 1
+            try:
+                budget.checkpoint(step)
+            except Exception:
+                record("caught", key=key, number=number)
+                raise
+    finally:
+        record("left", key=key, number=number, step=step)
+    record("ended", key=key, number=number)
+    return step
+
+
+@task()
+def steps(self: Task, key: str, count: int = 0, gate: str = "", number: int = 0) -> int:
+    """Take so many steps, and then more until a file exists, with a checkpoint after each."""
+    return _steps(self, key, count, gate, number)
+
+
+@task(acks_late=True)
+def steps_late(self: Task, key: str, count: int = 0, gate: str = "", number: int = 0) -> int:
+    """Take steps; acknowledged at the end."""
+    return _steps(self, key, count, gate, number)
+
+
+@task()
+def stroll(self: Task, key: str, gate: str) -> None:
+    """Take one step, until a file exists, and then come to its only checkpoint."""
+    _wait(self, key, gate, 0)
+    budget.checkpoint("almost there")
+
+
+@task(max_retries=1)
+def stumble(self: Task, key: str, is_lasting: int = 0) -> list[object]:
+    """Fail half-way, and again if so asked; tell what each try found."""
+    found = budget.progress()
+    if found is None:
+        time.sleep(1.1)  # the shortest time between two checkpoints is one second
+        budget.checkpoint([found, "half"])
+        raise self.retry(countdown=0)
+    if is_lasting:
+        raise ValueError(key)
+    return found
+
+
+@task()
+def hoard(self: Task, key: str, size: int) -> None:
+    """Keep so many characters in a checkpoint, and then one in another."""
+    record("ran", key=key, **seen(self))
+    for kept in ("x" * size, "x"):
+        time.sleep(0.01)
+        budget.checkpoint(kept)
+
+
 @task(acks_late=True, reject_on_worker_lost=True)
 def die_once(self: Task, key: str, marker: str) -> None:
     """Kill its own process at the first run."""

@@ -11,12 +11,15 @@ import time
 from functools import cache
 from pathlib import Path
 
-from celery import Celery
+from celery import Celery, Task
 from kombu.entity import Queue
 
 from tests.benchmarks.progress import Marker
 from tests.benchmarks.records import Journal
 from tests.benchmarks.variants import BANDS, BROKER, DIRECTORY, VARIANT, Variant
+
+#: Between two checkpoints of a task that takes steps, seconds.
+STEP_S = 0.02
 
 # Redis serves the lowest number first, RabbitMQ the highest; both take 0-9.
 _REDIS_PRIORITY = {"critical": 0, "important": 3, "optional": 9}
@@ -55,6 +58,19 @@ def burn(published: float, seconds: float) -> None:
     while time.process_time() - begun < seconds:
         sum(range(1_000))
     _journal().write("optional", published, started, time.monotonic())
+
+
+def march(task: Task, published: float, seconds: float) -> None:
+    """Hold a slot as a task of many steps does, which saves how far it has come after each."""
+    from celery_budget import budget
+
+    _marker().mark()
+    for step in range(budget.progress(default=0), round(seconds / STEP_S)):
+        started = time.monotonic()
+        time.sleep(STEP_S)
+        _journal().write(f"{task.request.id}:{step}", published, started, time.monotonic())
+        budget.checkpoint(step + 1)
+    _journal().write(f"{task.request.id}:end", published, time.monotonic(), time.monotonic())
 
 
 def urgent(published: float) -> None:
@@ -107,12 +123,15 @@ def _make(broker: str, variant: Variant) -> Celery:
     redis = _is_redis(broker)
     if not redis:
         app.conf.budget_ledger_url = "memory://"
+    if variant.state_url:
+        app.conf.budget_state_url = variant.state_url
     if variant.policy is None:
         _stock_settings(app, variant, redis=redis)
     else:
         from celery_budget import install
 
         install(app, policy=variant.policy)
+        app.task(name="march", bind=True, **_options(variant, "optional", redis=redis))(march)
     for band in BANDS:
         app.task(name=f"noop.{band}", **_options(variant, band, redis=redis))(noop)
     app.task(name="slow", **_options(variant, "optional", redis=redis))(slow)

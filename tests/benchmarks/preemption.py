@@ -13,7 +13,7 @@ from tests.benchmarks.report import Report, Row
 from tests.benchmarks.runner import alternate
 from tests.benchmarks.variants import BrokerName, Variant, three_bands
 
-_OURS = Variant("ours, freeze", policy=three_bands(freezes=True))
+_OURS = Variant("ours, freeze", policy=three_bands(preempt=["freeze"]))
 _STOCK = Variant("stock, one queue")
 _PRIORITIES = Variant("stock, message priorities", priorities=True, prefetch_multiplier=1)
 _LOADS = {"waiting": "slow", "computing": "burn"}

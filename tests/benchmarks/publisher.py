@@ -1,8 +1,9 @@
 """The sender's process: publishes one load with the app under test and leaves its times.
 
 Run as `python -m tests.benchmarks.publisher KIND COUNT SECONDS` by `runner.py`:
-`noop` spreads COUNT tasks over the bands named in further arguments, `slow` and `burn` send COUNT
-tasks that wait or compute for SECONDS each, `urgent` sends COUNT tasks, one each SECONDS.
+`noop` spreads COUNT tasks over the bands named in further arguments, `slow`, `burn` and `march`
+send COUNT tasks that wait, compute or take steps for SECONDS each, `urgent` sends COUNT tasks, one
+each SECONDS.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> None:
     begun = time.monotonic()
     if kind == "noop":
         publish_noop(int(count), bands)
-    elif kind in ("slow", "burn"):
+    elif kind in ("slow", "burn", "march"):
         publish_flood(kind, int(count), float(seconds))
     else:
         publish_urgent(int(count), float(seconds))

@@ -7,7 +7,7 @@ into the app, in the worker's and the publisher's process.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Literal
 
@@ -26,22 +26,22 @@ _QUEUES: Mapping[str, str] = {"critical": "critical", "important": "celery", "op
 
 
 def three_bands(
-    reserve: int = 0, prefix: str = "", *, freezes: bool = False
+    reserve: int = 0, prefix: str = "", preempt: Sequence[str] = ()
 ) -> Mapping[str, object]:
     """Make the README's policy.
 
     Args:
         reserve: Slots kept for the critical band.
         prefix: Put before the names of queues.
-        freezes: Whether running optional tasks may give way.
+        preempt: How running optional tasks may give way.
     """
     bands: dict[str, dict[str, object]] = {
         "critical": {"preempts": True, "reserve": reserve},
         "important": {"weight": 4},
         "optional": {"weight": 1, "min_share": 0.05},
     }
-    if freezes:
-        bands["optional"]["preempt"] = ["freeze"]
+    if preempt:
+        bands["optional"]["preempt"] = list(preempt)
     for band, name in _QUEUES.items():
         bands[band]["queues"] = [prefix + name]
     return {"default_band": "important", "bands": bands}
@@ -59,6 +59,7 @@ class Variant:
         prefetch_multiplier: Celery's setting; 4 is its default.
         reserve: Slots that `policy` keeps free for the critical band.
         prefix: Put before the names of all queues, so that variants can share a broker.
+        state_url: Where tasks keep their progress; "" for where it is without the setting.
     """
 
     name: str
@@ -68,6 +69,7 @@ class Variant:
     prefetch_multiplier: int = 4
     reserve: int = 0
     prefix: str = ""
+    state_url: str = ""
 
     @property
     def queues(self) -> dict[str, str]:

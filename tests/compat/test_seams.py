@@ -32,6 +32,8 @@ from billiard.pool import Pool as BilliardPool
 from billiard.pool import Worker as PoolWorker
 from billiard.process import BaseProcess as Process
 from celery import VERSION, Celery
+from celery._state import get_current_task
+from celery.app.trace import build_tracer
 from celery.backends.base import Backend, BaseKeyValueStoreBackend
 from celery.backends.rpc import RPCBackend
 from celery.concurrency.asynpool import (
@@ -40,7 +42,7 @@ from celery.concurrency.asynpool import (
     SCHED_STRATEGY_FCFS,
     AsynPool,
 )
-from celery.concurrency.base import BasePool
+from celery.concurrency.base import BasePool, apply_target
 from celery.concurrency.eventlet import TaskPool as EventletPool
 from celery.concurrency.gevent import TaskPool as GeventPool
 from celery.concurrency.prefork import TaskPool as PreforkPool
@@ -56,12 +58,13 @@ from kombu import Connection, Consumer, Queue
 from kombu.asynchronous import Hub
 from kombu.asynchronous.timer import Timer
 from kombu.transport.redis import Channel as RedisChannel
+from kombu.transport.virtual import Message as VirtualMessage
 from kombu.transport.virtual import QoS
 from kombu.utils.limits import TokenBucket
 
 from celery_budget import install
 from celery_budget.app import BACKEND
-from celery_budget.errors import BudgetRefused
+from celery_budget.errors import BudgetRefused, TaskYielded
 from celery_budget.worker import seams
 
 
@@ -801,6 +804,41 @@ def test_redis_channels_keep_the_names_that_giving_back_uses() -> None:
     assert hasattr(QoS, "_flush")
     assert hasattr(QoS, "_delivered")
     assert "_quick_ack" in inspect.getsource(QoS.__init__)
+
+
+def test_a_message_can_be_sent_again_with_other_headers() -> None:
+    """tests/integration/test_returns.py does it on both brokers."""
+    assert hasattr(VirtualMessage, "serializable")
+    parameters = inspect.signature(AbstractChannel.send_method).parameters
+    assert ["self", "sig", "format", "args", "content"] == list(parameters)[:5]
+    assert "spec.Basic.Publish, argsig" in inspect.getsource(AmqpChannel._basic_publish)
+    assert "Bssbb" in inspect.getsource(AmqpChannel._basic_publish)
+
+
+def test_an_execution_may_end_by_what_is_no_exception() -> None:
+    """Celery's tracer lets it through, with its own clean-up done, and stores no result."""
+    app = Celery("seams", broker="memory://", backend="cache+memory://", set_as_current=False)
+
+    @app.task(name="seams.leaving", shared=False)
+    def leaving() -> None:
+        """Leave its slot."""
+        raise TaskYielded
+
+    tracer = build_tracer("seams.leaving", leaving, app=app)
+    with pytest.raises(TaskYielded):
+        tracer("leaving", (), {}, {"id": "leaving"})
+
+    assert get_current_task() is None
+    assert leaving.request_stack.top is None
+    assert "PENDING" == app.AsyncResult("leaving").state
+
+
+def test_a_pool_in_one_process_gives_what_its_target_returned() -> None:
+    """Threads and greenlets: what an execution that has left returns is no result."""
+    results: list[object] = []
+    apply_target(lambda: "left", callback=results.append)
+
+    assert ["left"] == results
 
 
 def test_mingle_hands_over_what_other_workers_answer() -> None:

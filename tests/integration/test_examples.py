@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from celery_budget.embedded import OwnedProcess
-from tests.servers import Broker
+from celery_budget.embedded import OwnedProcess, RedisServer
+from tests.servers import Broker, own_database
 from tests.worker import ROOT
 
 EXAMPLES = ROOT / "examples"
@@ -21,9 +21,10 @@ EXAMPLES = ROOT / "examples"
 class Example:
     """One example's folder, its worker and what the worker printed."""
 
-    def __init__(self, name: str, broker: Broker) -> None:
+    def __init__(self, name: str, broker: Broker, state_url: str) -> None:
         self.folder = EXAMPLES / name
-        self._environment = {**os.environ, "CELERY_BROKER_URL": broker.url}
+        urls = {"CELERY_BROKER_URL": broker.url, "CELERY_BUDGET_STATE_URL": state_url}
+        self._environment = {**os.environ, **urls}
         self._worker: OwnedProcess | None = None
 
     def run(self, *command: str) -> str:
@@ -69,9 +70,11 @@ class Example:
 
 
 @pytest.fixture
-def example(request: pytest.FixtureRequest, broker: Broker) -> Iterator[Example]:
+def example(
+    request: pytest.FixtureRequest, broker: Broker, redis_server: RedisServer
+) -> Iterator[Example]:
     """Set up the example that the test names, on an empty broker."""
-    made = Example(request.param, broker)
+    made = Example(request.param, broker, own_database(redis_server.url))
     yield made
     made.end()
 
@@ -132,6 +135,16 @@ def test_the_payment_does_not_wait_for_a_report(example: Example) -> None:
 
     assert "charged 7" == printed[0]
     assert ["report 0", "report 1"] == sorted(printed[1:])
+
+
+@pytest.mark.parametrize("example", ["an_import_makes_room"], indirect=True)
+def test_the_import_goes_on_after_the_payment(example: Example) -> None:
+    """One slot, which it had when the payment came."""
+    example.start("shop", slots=1)
+    example.run("publish.py")
+    printed = example.wait_until_printed(r"(charged 7|pages .+)", 2)
+
+    assert ["charged 7", "pages 0 to 99, each once, in 2 runs"] == printed
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="samples /proc")

@@ -280,7 +280,9 @@ def test_a_worker_that_cannot_freeze_says_so(
     worker = fleet.start(*arguments, pool=pool, concurrency=SLOTS, policy=POLICY)
     outcome = fleet.outcome(shop.note.apply_async((key,), band="optional").id)
 
-    assert f"this worker freezes none: {why}" in worker.log
+    assert (
+        f'do not give way by "freeze" on this worker, though that is asked for: {why}' in worker.log
+    )
     assert "SUCCESS" == outcome[0]
 
 

@@ -17,6 +17,7 @@ from celery_budget.errors import AmountError, DurationError, PolicyError
 from celery_budget.policy.budget import Action, Scope
 from celery_budget.policy.load import load, schema
 from celery_budget.policy.model import Policy
+from celery_budget.policy.preemption import LARGEST_CHECKPOINT
 from celery_budget.policy.terms import resolve
 from celery_budget.units import BUILT_IN, LARGEST, MAX_SECONDS, amount, seconds, share
 
@@ -149,7 +150,15 @@ NEARLY = st.fixed_dictionaries(
             ),
             max_size=4,
         ),
-        "preemption": st.fixed_dictionaries({}, optional={"spare": NUMBER, "max_freeze": DURATION})
+        "preemption": st.fixed_dictionaries(
+            {},
+            optional={
+                "spare": NUMBER,
+                "max_freeze": DURATION,
+                "checkpoint_every": DURATION,
+                "max_checkpoint": AMOUNT,
+            },
+        )
         | JUNK,
         "caller_options": st.lists(st.sampled_from(["band", "tenant", "x"])) | JUNK,
         "seed": NUMBER,
@@ -220,6 +229,8 @@ def hold(policy: Policy) -> None:
     assert fsum(band.min_share for band in policy.bands) < 1
     assert policy.preemption.spare >= 1
     assert policy.preemption.max_freeze_s > 0
+    assert policy.preemption.checkpoint_every_s > 0
+    assert 0 < policy.preemption.max_checkpoint <= LARGEST_CHECKPOINT
     for band in policy.bands:
         assert 0.001 <= band.weight <= 1_000_000
         assert type(band.weight) is float

@@ -1,4 +1,4 @@
-"""Freezing on a virtual clock: whatever comes, nobody waits for lesser work, and nobody starves."""
+"""Preemption on a virtual clock: urgent work does not wait for lesser, and nobody starves."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_budget.core.decisions import Freeze, Reason, Start, Thaw, Wait
+from celery_budget.core.decisions import Freeze, Reason, Start, Stay, Thaw, Wait, Yield
+from celery_budget.core.departures import MOST_REST_S, REST_S
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.model import Band
@@ -24,6 +25,12 @@ BANDS = (
 )
 RANK = {band.name: band.rank for band in BANDS}
 FREEZABLE = (Method.FREEZE,)
+LEAVING = (Method.CHECKPOINT,)
+WAYS = ((), FREEZABLE, LEAVING, FREEZABLE + LEAVING, LEAVING + FREEZABLE)
+#: What was asked to leave comes back through the broker after so long.
+RETURN_S = 0.002
+#: Decisions at one moment: each of them starts, ends or asks something, or is a slip.
+MOST_DECISIONS = 1_000
 MAX_FREEZE_S = 5.0
 #: The clocks of a freeze and of a run are read at the same moment here.
 ROUNDING_S = 1e-6
@@ -39,6 +46,11 @@ class Job(Ticket):
     frozen_s = 0.0
     longest_freeze_s = 0.0
     frozen_since = inf
+    #: Between two checkpoints.
+    step_s = inf
+    is_asked = False
+    times_left = 0
+    leaves_at = inf
 
 
 class Worker:
@@ -61,23 +73,29 @@ class Worker:
         bands: tuple[Band, ...] = BANDS,
     ) -> None:
         self.dispatcher = Dispatcher(
-            bands, slots, preemption=PreemptionRule(spare=spare, max_freeze_s=MAX_FREEZE_S)
+            bands,
+            slots,
+            preemption=PreemptionRule(max_freeze_s=MAX_FREEZE_S),
+            spare=spare,
         )
         self.dispatcher.listen(["critical", "urgent"], 0.0)
         self.now = 1_000.0
         self.children: set[Job] = set()
         self.ended: list[Job] = []
-        self.freezes = 0
+        self.freezes = self.departures = 0
+        self.returning: list[tuple[float, str, Job]] = []
         self._slots, self._spare = slots, spare
         self._chance, self._refusal = chance, refusal
         self._ids = count()
         self._look_at = inf
 
-    def offer(self, band: str, work_s: float, *, freezable: bool) -> Job:
+    def offer(
+        self, band: str, work_s: float, methods: tuple[Method, ...] = (), step_s: float = inf
+    ) -> Job:
         """Let a job arrive."""
         job = Job(f"id-{next(self._ids)}", band, band, published=self.now)
-        job.work_s = work_s
-        job.methods = FREEZABLE if freezable else ()
+        job.work_s, job.step_s = work_s, step_s
+        job.methods = methods
         self.dispatcher.offer(job, self.now)
         self.decide()
         return job
@@ -85,7 +103,10 @@ class Worker:
     def decide(self) -> None:
         """Perform what the dispatcher says."""
         self._look_at = inf
-        while (decision := self.dispatcher.decide(self.now)) is not None:
+        for _ in range(MOST_DECISIONS):
+            decision = self.dispatcher.decide(self.now)
+            if decision is None:
+                break
             if isinstance(decision, Wait):
                 assert decision.until > self.now
                 self._look_at = decision.until
@@ -98,13 +119,49 @@ class Worker:
                 assert RANK[decision.cause.band] < RANK[job.band]
                 assert BANDS[RANK[decision.cause.band]].preempts
                 self._freeze(job)
+            elif isinstance(decision, Yield):
+                assert RANK[decision.cause.band] < RANK[job.band]
+                self._ask(job)
+            elif isinstance(decision, Stay):
+                assert job.is_asked
+                job.is_asked, job.leaves_at = False, inf
             else:
                 assert isinstance(decision, Thaw)
                 assert job.ran_since is None
                 job.ran_since = self.now
                 job.frozen_s += self.now - job.frozen_since
                 job.longest_freeze_s = max(job.longest_freeze_s, self.now - job.frozen_since)
+                self._plan(job)
+        else:
+            raise AssertionError("it decides for ever")
         self._check()
+
+    def _ask(self, job: Job) -> None:
+        assert not job.is_asked
+        if self._chance.random() < self._refusal:
+            self.dispatcher.failed(job, self.now)
+            return
+        # The more often it has left, the longer it is left alone.
+        assert self.now - job.began >= min(REST_S * job.times_left, MOST_REST_S) - ROUNDING_S
+        job.is_asked = True
+        self._plan(job)
+
+    def _plan(self, job: Job) -> None:
+        """Find the moment at which a job comes to its next checkpoint."""
+        if job.is_asked and job.ran_since is not None and job.step_s < inf:
+            done = job.done_s + self.now - job.ran_since
+            job.leaves_at = self.now + job.step_s - done % job.step_s
+
+    def _leave(self, job: Job) -> None:
+        """Let a job end at a checkpoint, and come back with what is left to do."""
+        assert job.ran_since is not None
+        self.departures += 1
+        self.children.remove(job)
+        self.dispatcher.ended(job, self.now, has_left=True)
+        rest = Job(job.id, job.band, job.band, published=job.published)
+        rest.work_s = job.work_s - job.done_s - (self.now - job.ran_since)
+        rest.step_s, rest.methods, rest.times_left = job.step_s, job.methods, job.times_left + 1
+        heapq.heappush(self.returning, (self.now + RETURN_S, rest.id, rest))
 
     def _start(self, job: Job, reason: Reason) -> None:
         frozen = [other for other in self.children if other.ran_since is None]
@@ -124,6 +181,7 @@ class Worker:
         assert job.frozen_s <= self.now - job.began - job.frozen_s + ROUNDING_S
         job.done_s += self.now - job.ran_since
         job.ran_since, job.frozen_since = None, self.now
+        job.leaves_at = inf
 
     def _check(self) -> None:
         running = [job for job in self.children if job.ran_since is not None]
@@ -148,9 +206,18 @@ class Worker:
             ]
             at, _, job = min(ends, default=(inf, "", None))
             at_look = min([self._look_at, *due])
-            if min(at, at_look) > until:
+            leaving = min(self.children, key=lambda child: child.leaves_at, default=None)
+            at_leave = inf if leaving is None else leaving.leaves_at
+            at_return = self.returning[0][0] if self.returning else inf
+            if min(at, at_look, at_leave, at_return) > until:
                 break
-            if at <= at_look:
+            if at_return <= min(at, at_look, at_leave):
+                self.now = max(self.now, at_return)
+                self.dispatcher.offer(heapq.heappop(self.returning)[2], self.now)
+            elif leaving is not None and at_leave < min(at, at_look):
+                self.now = at_leave
+                self._leave(leaving)
+            elif at <= at_look:
                 assert job is not None
                 self.now = max(self.now, at)
                 self.children.remove(job)
@@ -171,7 +238,10 @@ class Worker:
 def test_whatever_comes_ends_and_nothing_is_frozen_for_ever(
     seed: int, slots: int, spare: int, refusal: float
 ) -> None:
-    """No cycles, no lost slot, and each job is frozen for less than it runs and one stretch."""
+    """No cycles, no lost slot, and each job is frozen for less than it runs and one stretch.
+
+    What left comes back and ends, too, and is asked the less often, the more often it has left.
+    """
     chance = Random(seed)
     worker = Worker(slots, spare, chance, refusal)
     jobs = []
@@ -182,7 +252,8 @@ def test_whatever_comes_ends_and_nothing_is_frozen_for_ever(
         worker.advance(at)
         band = chance.choice(BANDS).name
         work_s = chance.expovariate(1 / chance.choice((0.01, 0.5, 3.0)))
-        jobs.append(worker.offer(band, work_s, freezable=chance.random() < 0.8))
+        step_s = chance.choice((0.001, 0.05, 1.0, inf))
+        jobs.append(worker.offer(band, work_s, chance.choice(WAYS), step_s))
     worker.advance(worker.now + 10_000)
 
     assert not worker.children
@@ -201,7 +272,7 @@ def test_urgent_work_never_waits_while_something_can_give_way(seed: int, slots: 
     worker = Worker(slots, slots, chance, 0.0, bands)
     urgent = []
     for _ in range(slots * 2):
-        worker.offer("optional", 1_000.0, freezable=True)
+        worker.offer("optional", 1_000.0, FREEZABLE)
     busy: list[float] = []
     for _ in range(50):
         worker.advance(worker.now + chance.expovariate(5))
@@ -210,8 +281,28 @@ def test_urgent_work_never_waits_while_something_can_give_way(seed: int, slots: 
         if len(busy) < slots:
             work_s = chance.uniform(0.001, 0.3)
             heapq.heappush(busy, worker.now + work_s)
-            job = worker.offer("critical", work_s, freezable=False)
+            job = worker.offer("critical", work_s)
             urgent.append((job, worker.now))
 
     assert worker.freezes > 0
     assert all(job.began == at for job, at in urgent)
+
+
+@given(seed=st.integers(0, 2**32), slots=st.integers(1, 4))
+def test_urgent_work_waits_for_one_checkpoint_and_no_longer(seed: int, slots: int) -> None:
+    """Where every task has one now and then; those that left often are left alone for a while."""
+    chance = Random(seed)
+    bands = (BANDS[0], Band("optional", 1))
+    worker = Worker(slots, 0, chance, 0.0, bands)
+    for _ in range(slots * 2):
+        worker.offer("optional", 1_000.0, LEAVING, step_s=0.02)
+    urgent = []
+    for _ in range(50):
+        worker.advance(worker.now + chance.uniform(0.05, 1.0))
+        urgent.append((worker.offer("critical", 0.001), worker.now))
+    worker.advance(worker.now + 10.0)
+
+    assert worker.departures > 0
+    assert all(job.began - at <= 0.02 + MOST_REST_S + ROUNDING_S for job, at in urgent)
+    quick = sum(job.began - at <= 0.02 + ROUNDING_S for job, at in urgent)
+    assert quick >= len(urgent) * 0.7

@@ -15,6 +15,7 @@ from celery_budget.errors import (
     BudgetError,
     BudgetRefused,
     CeilingExceeded,
+    CheckpointTooLarge,
     DurationError,
     HeaderError,
     LedgerUnavailable,
@@ -24,6 +25,7 @@ from celery_budget.errors import (
     OptionError,
     PolicyError,
     Problem,
+    StateUnavailable,
     TaskNotFound,
     UnknownResource,
 )
@@ -64,6 +66,20 @@ SAMPLES: list[tuple[BudgetError, str]] = [
         (
             "the ledger is unavailable (exchange: Connection refused); "
             "check the server behind budget_ledger_url"
+        ),
+    ),
+    (
+        StateUnavailable("load", "Connection refused"),
+        (
+            "the state store is unavailable (load: Connection refused); "
+            "check the server behind budget_state_url"
+        ),
+    ),
+    (
+        CheckpointTooLarge(2_000, 1_024),
+        (
+            "a checkpoint of 2000 bytes is larger than the 1024 that are possible; keep the data "
+            "elsewhere and its place in the checkpoint, or raise max_checkpoint under [preemption]"
         ),
     ),
     (

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from celery_budget.errors import LedgerUnavailable
+from celery_budget.errors import LedgerUnavailable, StateUnavailable
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -44,15 +44,18 @@ def connect(url: str) -> Redis:
 
 
 @contextmanager
-def translated(operation: str) -> Iterator[None]:
+def translated(
+    operation: str, unavailable: type[LedgerUnavailable | StateUnavailable] = LedgerUnavailable
+) -> Iterator[None]:
     """Turn the client's errors into ours.
 
     Raises:
-        LedgerUnavailable: the server cannot be reached, does not answer in time, or refuses.
+        LedgerUnavailable: the server cannot be reached, does not answer in time, or refuses;
+            or another error that says so.
     """
     from redis.exceptions import RedisError  # noqa: PLC0415
 
     try:
         yield
     except (RedisError, OSError) as error:
-        raise LedgerUnavailable(operation, str(error)) from error
+        raise unavailable(operation, str(error)) from error

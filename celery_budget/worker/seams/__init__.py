@@ -51,6 +51,7 @@ from celery_budget.worker.seams.prefork import (
 )
 from celery_budget.worker.seams.redis import (
     gate,
+    is_open,
     reclaim,
     redis_client,
     redis_list,
@@ -58,6 +59,7 @@ from celery_budget.worker.seams.redis import (
     redis_unacknowledged,
     return_to_front,
     reuse_client,
+    send_again,
 )
 
 __all__ = [
@@ -77,6 +79,7 @@ __all__ = [
     "hand_out",
     "hold_limit",
     "is_accepted",
+    "is_open",
     "is_stopping",
     "is_told",
     "kill",
@@ -101,6 +104,7 @@ __all__ = [
     "reuse_client",
     "revoked_ids",
     "scheduled",
+    "send_again",
     "send_cancel",
     "send_consume",
     "send_prefetch",

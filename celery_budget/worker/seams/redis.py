@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from amqp import Message as AmqpMessage
+from amqp import spec
 from kombu.utils.encoding import bytes_to_str
 from kombu.utils.json import loads
 
@@ -72,6 +74,51 @@ def return_to_front(messages: list[Any]) -> None:
     for message in messages:
         if not message.acknowledged:
             message.requeue()
+
+
+def is_open(channel: Any) -> bool:
+    """Tell whether a channel was not closed. Relies on `connection` of all kinds of channels."""
+    return getattr(channel, "connection", None) is not None
+
+
+def send_again(message: Any, headers: dict[str, Any], queue: str, channel: Any) -> None:
+    """Put a copy of a message with other headers into its queue, and acknowledge the message.
+
+    On Redis to the front, in one transaction. An AMQP broker has no way to the front for a copy,
+    and nobody waits for it to confirm, as the loop must not wait.
+    py-amqp's own publish would look for frames first, and call what they are for in between.
+    Relies on what `return_to_front` does, on `Message.serializable` of kombu's virtual transports,
+    and on py-amqp's `Channel.send_method` and `amqp.spec`.
+
+    Args:
+        message: As it came.
+        headers: Of the copy.
+        queue: From which it came, for exchanges that may have several queues for one key.
+        channel: To send it on; the one on which it came unless it is acknowledged.
+    """
+    exchange = message.delivery_info.get("exchange") or ""
+    key = message.delivery_info.get("routing_key") or queue
+    if exchange and queue:
+        exchange, key = "", queue
+    if getattr(message, "serializable", None) is None:
+        properties = {**message.properties, "application_headers": headers}
+        body = message.body.encode() if isinstance(message.body, str) else message.body
+        published = (0, exchange, key, False, False)
+        channel.send_method(spec.Basic.Publish, "Bssbb", published, AmqpMessage(body, **properties))
+        if not message.acknowledged:
+            message.ack()
+        return
+    payload = {**message.serializable(), "headers": headers}
+    tag = None if message.acknowledged else message.delivery_tag
+    with channel.conn_or_acquire() as client, client.pipeline(transaction=True) as pipe:
+        channel._do_restore_message(payload, exchange, key, pipe)
+        if tag is not None:
+            pipe.hdel(channel.unacked_key, tag)
+            pipe.zrem(channel.unacked_index_key, tag)
+        pipe.execute()
+    if tag is not None:
+        channel.qos._quick_ack(tag)
+        message._state = "ACK"
 
 
 def reclaim(lost: Iterable[Any], channel: Any) -> int:

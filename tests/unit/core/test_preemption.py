@@ -20,7 +20,9 @@ BANDS = [
 
 def worker(slots: int = 2, spare: int = 1, max_freeze_s: float = 30.0) -> Dispatcher:
     """Make a worker that may freeze."""
-    return Dispatcher(BANDS, slots, preemption=PreemptionRule(spare, max_freeze_s))
+    return Dispatcher(
+        BANDS, slots, preemption=PreemptionRule(max_freeze_s=max_freeze_s), spare=spare
+    )
 
 
 def freezable(band: str) -> Ticket:
@@ -65,7 +67,7 @@ def test_the_least_urgent_band_gives_way() -> None:
 def test_a_band_with_more_than_its_share_gives_way_first() -> None:
     """The optional band has its fifth and the important one more than four."""
     bands = [BANDS[0], Band("important", 1), Band("optional", 2, weight=4.0)]
-    dispatcher = Dispatcher(bands, 5, preemption=PreemptionRule())
+    dispatcher = Dispatcher(bands, 5, preemption=PreemptionRule(), spare=1)
     important = [freezable("important") for _ in range(4)]
     run(dispatcher, *important, freezable("optional"))
 

@@ -25,18 +25,23 @@ def test_the_policy_is_read() -> None:
             "default_band": "usual",
             "bands": BANDS,
             "tasks": {"a": {"preempt": []}},
-            "preemption": {"spare": 3, "max_freeze": "5s"},
+            "preemption": {
+                "spare": 3,
+                "max_freeze": "5s",
+                "checkpoint_every": "10s",
+                "max_checkpoint": "64KiB",
+            },
         }
     )
 
-    assert PreemptionRule(3, 5.0) == policy.preemption
+    assert PreemptionRule(3, 5.0, 10.0, 65_536) == policy.preemption
     assert [None, FREEZE] == [band.preempt for band in policy.bands]
     assert () == policy.tasks[0].preempt
 
 
 def test_without_a_word_one_task_gives_way_for_half_a_minute() -> None:
     """Spare children cost memory that nobody asked for."""
-    assert PreemptionRule(1, 30.0) == load({}).preemption
+    assert PreemptionRule(1, 30.0, 1.0, 2**20) == load({}).preemption
 
 
 @pytest.mark.parametrize(
@@ -75,6 +80,14 @@ def test_the_rule_goes_before_the_task_and_that_before_the_band(
         ({"preemption": {"spar": 1}}, "preemption.spar: unknown key; did you mean spare?"),
         ({"preemption": {"spare": 0}}, "preemption.spare: expected int >= 1"),
         ({"preemption": 1}, "preemption: must be a table, not a number"),
+        (
+            {"preemption": {"max_checkpoint": "1GiB"}},
+            "preemption.max_checkpoint: must be more than zero and at most 512MiB",
+        ),
+        (
+            {"preemption": {"max_checkpoint": "1 apple"}},
+            "preemption.max_checkpoint: '1 apple' is not an amount of memory",
+        ),
     ],
 )
 def test_each_mistake_has_its_place(content: dict[str, object], message: str) -> None:

@@ -1,0 +1,83 @@
+"""In which ways running tasks give way on a worker: asked for, and possible there.
+
+Settled once, before the worker's pool starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from celery.exceptions import ImproperlyConfigured
+
+from celery_budget.board import PoolKind
+from celery_budget.errors import BudgetError
+from celery_budget.policy.preemption import Method
+from celery_budget.producer.declared import declared
+from celery_budget.worker import seams
+
+if TYPE_CHECKING:
+    from celery import Task
+    from celery.worker.consumer import Consumer
+
+    from celery_budget.policy.model import Policy
+
+#: Ways that one worker has, and why it has not the others that are asked for.
+Ways = tuple[frozenset[Method], dict[Method, str]]
+
+
+def ways(consumer: Consumer, policy: Policy) -> Ways:
+    """Find the ways of a worker whose pool has not started."""
+    possible = set()
+    obstacles = {}
+    for method in _asked(policy, consumer.app.tasks.values()):
+        why_not = _obstacle(consumer, policy, method)
+        if why_not:
+            obstacles[method] = why_not
+        else:
+            possible.add(method)
+    return frozenset(possible), obstacles
+
+
+def _asked(policy: Policy, tasks: Iterable[Task]) -> list[Method]:
+    """List the ways that the policy, or a task, asks for."""
+    said = [rule.preempt for rule in policy.tasks]
+    said += [band.preempt for band in policy.bands]
+    for task in tasks:
+        with suppress(BudgetError):  # told when a message of it comes
+            said.append(declared(task).preempt)
+    asked = {method for one in said for method in one or ()}
+    return [method for method in Method if method in asked]
+
+
+def _obstacle(consumer: Consumer, policy: Policy, method: Method) -> str:
+    """Say why a worker cannot do what is asked for; "" when it can."""
+    if not any(band.preempts for band in policy.bands):
+        return "no band has `preempts = true`, so that nothing could need their slots"
+    if method is Method.FREEZE:
+        return _obstacle_to_freeze(consumer)
+    return _obstacle_to_checkpoint(consumer)
+
+
+def _obstacle_to_freeze(consumer: Consumer) -> str:
+    if seams.pool_kind(consumer.pool) is not PoolKind.PREFORK or consumer.hub is None:
+        return "only a prefork pool with an event loop can (--pool prefork)"
+    if seams.writes_ahead(consumer.pool):
+        return "with -O fast a frozen child would keep the tasks that it got ahead"
+    if seams.most_slots(consumer):
+        return "the autoscaler (--autoscale) would take the spare children away"
+    return ""
+
+
+def _obstacle_to_checkpoint(consumer: Consumer) -> str:
+    kind = seams.pool_kind(consumer.pool)
+    if kind is None or kind is PoolKind.SOLO:
+        return "only the pools prefork, threads, gevent and eventlet can (--pool)"
+    try:
+        store = consumer.app.amqp.checkpoints()
+    except ImproperlyConfigured as error:
+        return str(error)
+    if kind is PoolKind.PREFORK and not store.is_shared:
+        return "the children of a prefork pool do not share memory:// (budget_state_url)"
+    return ""
