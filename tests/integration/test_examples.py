@@ -21,7 +21,7 @@ EXAMPLES = ROOT / "examples"
 class Example:
     """One example's folder, its worker and what the worker printed."""
 
-    def __init__(self, name: str, broker: Broker, state_url: str) -> None:
+    def __init__(self, name: str, broker: Broker, state_url: str = "") -> None:
         self.folder = EXAMPLES / name
         urls = {"CELERY_BROKER_URL": broker.url, "CELERY_BUDGET_STATE_URL": state_url}
         self._environment = {**os.environ, **urls}

@@ -139,9 +139,9 @@ def test_a_time_limit_goes_on_after_the_freeze(
     freeze_one(shop, wait_for, worker, key, ends[1])
     ends[1].touch()
     outcome = fleet.outcome(limited)
+    wait_for(lambda: "Hard time limit" in worker.log, what="the log")
 
     assert "FAILURE" == outcome[0]
-    assert "Hard time limit" in worker.log
 
 
 def test_a_frozen_task_can_be_revoked(
