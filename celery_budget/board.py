@@ -70,9 +70,10 @@ class Flag(StrEnum):
     YIELD = "yield"
     DEGRADED = "degraded"
     STOP = "stop"
+    EVICT = "evict"
 
 
-_FLAGS = {Flag.YIELD: 1, Flag.DEGRADED: 2, Flag.STOP: 3}  # words of the cell's head
+_FLAGS = {Flag.YIELD: 1, Flag.DEGRADED: 2, Flag.STOP: 3, Flag.EVICT: 4}  # words of the cell's head
 
 
 class Usage(NamedTuple):

@@ -189,11 +189,12 @@ class CheckpointTooLarge(BudgetError, ValueError):  # noqa: N818 - says what is 
 
 
 class TaskYielded(BaseException):
-    """Let it pass: the task has saved its progress and makes room for a more urgent one.
+    """Let it pass: the task makes room for a more urgent one, and is run again later.
 
-    Raised by `budget.checkpoint`, once the progress is saved, on a worker that needs the slot. No
-    `except Exception` catches it; `finally` and context managers clean up as always. The task's
-    message goes back to its queue, and what runs it next goes on from `budget.progress()`.
+    Raised on a worker that needs the slot: by `budget.checkpoint`, once the progress is saved, or
+    anywhere in the body of a task that may be evicted. No `except Exception` catches it; `finally`
+    and context managers clean up as always. The task's message goes back to its queue, and what
+    runs it next goes on from `budget.progress()`.
     """
 
 

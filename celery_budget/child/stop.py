@@ -1,4 +1,4 @@
-"""Ends the execution that the main process has told to end: the child's side of ceilings.
+"""Ends the execution that was told to end: the child's side of ceilings and evictions.
 
 The signal is that of Celery's soft time limit, which tasks, C extensions and debuggers already
 know to live with; what to raise stands on the board. Whoever put the signal's handler there before
@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
+from celery._state import get_current_task
 from msgspec import json
 
-from celery_budget.board import SharedCell
-from celery_budget.errors import CeilingExceeded
+from celery_budget.board import Flag, SharedCell
+from celery_budget.errors import CeilingExceeded, TaskYielded
 
 
 class Stop:
@@ -35,12 +37,31 @@ class Stop:
             signal.SIGUSR1, self._on_signal
         )
 
-    def _on_signal(self, number: int, frame: object) -> None:
-        notice = b"" if self.cell is None else self.cell.notice()
-        if not notice:
-            if callable(self._previous):
-                self._previous(number, frame)
-            return
-        if self.is_running:
-            raise CeilingExceeded(*json.decode(notice, type=tuple[str, str, str, str]))
-        # Else it has ended meanwhile, and the child must live on.
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        cell = self.cell
+        notice = b"" if cell is None else cell.notice()
+        if notice:
+            if self.is_running:
+                raise CeilingExceeded(*json.decode(notice, type=tuple[str, str, str, str]))
+            # Else it has ended meanwhile, and the child must live on.
+        elif cell is not None and cell.has(Flag.EVICT):
+            # Not where the result of a body that has ended is stored: it would be run again.
+            if self.is_running and _is_in_body(frame):
+                raise TaskYielded
+        elif callable(self._previous):
+            self._previous(number, frame)
+
+
+def _is_in_body(frame: FrameType | None) -> bool:
+    """Tell whether a frame is below the task's body; where that is not Python nobody can tell."""
+    task = get_current_task()
+    if task is None:
+        return False
+    code = getattr(getattr(task.run, "__func__", task.run), "__code__", None)
+    if code is None:
+        return True
+    while frame is not None:
+        if frame.f_code is code:
+            return True
+        frame = frame.f_back
+    return False

@@ -78,6 +78,19 @@ class Yield:
 
 
 @dataclass(frozen=True, slots=True)
+class Evict:
+    """End a running ticket, which may be run again. `Dispatcher.failed` if it cannot be told to.
+
+    Attributes:
+        ticket: Keeps its slot until it has ended.
+        cause: The ticket that needs the slot.
+    """
+
+    ticket: Ticket
+    cause: Ticket
+
+
+@dataclass(frozen=True, slots=True)
 class Stay:
     """Ask a ticket no longer to leave; it may have left all the same."""
 
@@ -127,4 +140,4 @@ class Wait:
     pause: str = ""
 
 
-Decision = Start | Freeze | Thaw | Yield | Stay | Expire | Refuse | Wait
+Decision = Start | Freeze | Thaw | Yield | Evict | Stay | Expire | Refuse | Wait

@@ -1,8 +1,9 @@
-"""Departures: running tickets that are asked to leave their slot, and leave at a moment of theirs.
+"""Departures: running tickets that are asked to leave their slot, and leave a moment later.
 
-A task that saves checkpoints leaves at its next one. Until then it holds its slot, so that what
-was asked for is on its way and must not be asked for twice; a task that takes too long is not
-waited for. Used by `core/preemption.py` alone. Rules: docs/explanation/preemption.md.
+A task that saves checkpoints leaves at its next one, one that is evicted when it has cleaned up.
+Until then it holds its slot, so that what was asked for is on its way and must not be asked for
+twice; a task that takes too long is not waited for. Used by `core/preemption.py` alone. Rules:
+docs/explanation/preemption.md.
 """
 
 from __future__ import annotations
@@ -27,6 +28,13 @@ DEAF_S = 5.0
 #: comes, a task spends nine tenths of its time in slots on its work.
 REST_S, MOST_REST_S = 0.02, 0.1
 
+#: An evicted task is left alone for so long once it has begun again, and for twice as long each
+#: further time, seconds: one that takes t seconds is evicted some 2 + log2(t) times at most.
+EVICT_REST_S = 1.0
+
+#: Times that count: 1 s doubled so often is a month.
+_MOST_DOUBLED = 21
+
 #: Share of the newest observation in what is expected of a task type.
 _NEWEST = 0.5
 
@@ -37,12 +45,13 @@ _REMEMBERED = 10_000
 class Departures:
     """What may leave, was asked to, and has left one worker before."""
 
-    __slots__ = ("_able", "_asked", "_expected", "_left")
+    __slots__ = ("_able", "_asked", "_evicted", "_expected", "_left")
 
     def __init__(self) -> None:
         self._able: set[Ticket] = set()
         #: When each was asked, the earliest first.
         self._asked: dict[Ticket, float] = {}
+        self._evicted: set[Ticket] = set()
         #: How long a task type takes to leave, seconds.
         self._expected: dict[str, float] = {}
         #: How often each id has left.
@@ -55,43 +64,65 @@ class Departures:
 
     def started(self, ticket: Ticket, state: BandState) -> bool:
         """Take note of a ticket that starts; tell whether it can leave."""
-        if Method.CHECKPOINT not in ticket.methods or self.expected(ticket) > DEAF_S:
-            return False
-        self._able.add(ticket)
-        state.leaving += 1
-        return True
+        if Method.EVICT in ticket.methods or self._has_checkpoints(ticket):
+            self._able.add(ticket)
+            state.leaving += 1
+            return True
+        return False
+
+    def _has_checkpoints(self, ticket: Ticket) -> bool:
+        return (
+            Method.CHECKPOINT in ticket.methods and self._expected.get(ticket.task, 0.0) <= DEAF_S
+        )
 
     def can_leave(self, ticket: Ticket) -> bool:
         """Tell whether a ticket that started can leave."""
         return ticket in self._able
 
-    def expected(self, ticket: Ticket) -> float:
-        """Tell how long a ticket is expected to take to leave, seconds."""
-        return self._expected.get(ticket.task, 0.0)
+    def price(self, ticket: Ticket, method: Method, ran_s: float) -> float:
+        """Tell what it costs to let a ticket leave, seconds.
 
-    def price(self, ticket: Ticket) -> float:
-        """Tell what it costs to let a ticket leave: how long it takes and what it has given."""
-        return self.expected(ticket) + self._rest(ticket)
+        How long it is expected to take to its checkpoint, and what it has given; evicted, it loses
+        what it did since it began, as far as anybody knows.
+        """
+        if method is Method.EVICT:
+            return max(0.0, ran_s)
+        return self._expected.get(ticket.task, 0.0) + self._rest(ticket, method)
 
-    def _rest(self, ticket: Ticket) -> float:
-        return min(REST_S * self._left.get(ticket.id, 0), MOST_REST_S)
+    def _rest(self, ticket: Ticket, method: Method) -> float:
+        times = self._left.get(ticket.id, 0)
+        if method is Method.CHECKPOINT:
+            return min(REST_S * times, MOST_REST_S)
+        return EVICT_REST_S * 2 ** min(times - 1, _MOST_DOUBLED) if times else 0.0
 
-    def may_leave(self, ticket: Ticket, started: float) -> float:
+    def may_leave(self, ticket: Ticket, method: Method, started: float, now: float) -> float:
         """Tell from when on a ticket may be asked to leave; inf: not at all, or it was."""
-        if ticket not in self._able or ticket in self._asked:
+        if ticket not in self._able or ticket in self._evicted:
             return inf
-        return started + self._rest(ticket)
+        if method is Method.CHECKPOINT and (
+            ticket in self._asked or not self._has_checkpoints(ticket)
+        ):
+            return inf
+        if self.is_coming(ticket, now):
+            return self._asked[ticket] + PATIENCE_S
+        return started + self._rest(ticket, method)
 
-    def ask(self, ticket: Ticket, now: float) -> None:
-        """Take note that a ticket is asked to leave."""
+    def ask(self, ticket: Ticket, method: Method, now: float) -> None:
+        """Take note that a ticket is asked to leave, or told to."""
+        self._asked.pop(ticket, None)
         self._asked[ticket] = now
+        if method is Method.EVICT:
+            self._evicted.add(ticket)
 
     def failed(self, ticket: Ticket) -> None:
         """Take note that a ticket could not be asked."""
         self._asked.pop(ticket, None)
+        self._evicted.discard(ticket)
 
     def is_coming(self, ticket: Ticket, now: float) -> bool:
-        """Tell whether the slot of a ticket is on its way."""
+        """Tell whether the slot of a ticket is on its way, or will be free in any case."""
+        if ticket in self._evicted:
+            return True
         at = self._asked.get(ticket, -inf)
         return at <= now < at + PATIENCE_S
 
@@ -105,9 +136,12 @@ class Departures:
 
         Those that take too long are asked on, beside others, while anybody waits.
         """
-        if not self._asked or (waiting and self.coming(now)[0] <= waiting):
+        if len(self._asked) == len(self._evicted) or (waiting and self.coming(now)[0] <= waiting):
             return None
-        return self._asked.popitem()[0]  # the latest: its step has the most before it
+        # The latest: its step has the most before it. What is evicted goes.
+        chosen = next(ticket for ticket in reversed(self._asked) if ticket not in self._evicted)
+        del self._asked[chosen]
+        return chosen
 
     def ended(self, ticket: Ticket, now: float, *, has_left: bool) -> bool:
         """Forget a ticket that has ended or left; tell whether a slot was waited for.
@@ -119,7 +153,9 @@ class Departures:
         """
         self._able.discard(ticket)
         asked = self._asked.pop(ticket, None)
-        if asked is not None:
+        if ticket in self._evicted:
+            self._evicted.discard(ticket)
+        elif asked is not None:
             took = max(0.0, now - asked)
             known = self._expected.get(ticket.task, took)
             if len(self._expected) >= _REMEMBERED:

@@ -1,11 +1,11 @@
 """Preemption: which running tickets give way to more urgent ones, and when they go on.
 
-No way to give way loses work, so that the choice is about fairness: first a band that has more than
-its share, then the least urgent one, then what has given way least. A ticket is never frozen for
-longer than it has run: with that it ends within twice its own time, however much urgent work there
-is. One that would be, goes on beside the urgent one instead, in a process more than there are
-slots. What leaves instead (`departures.py`) frees its slot a moment later. Used by the dispatcher
-alone. Rules and formulas: docs/explanation/preemption.md.
+The choice is about fairness and about work that is lost: first a band that has more than its
+share, then the least urgent one, then what has given way least and loses least. A ticket is never
+frozen for longer than it has run: with that it ends within twice its own time, however much urgent
+work there is. One that would be, goes on beside the urgent one instead, in a process more than
+there are slots. What leaves instead (`departures.py`) frees its slot a moment later. Used by the
+dispatcher alone. Rules and formulas: docs/explanation/preemption.md.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from itertools import chain
 from math import inf
 
 from celery_budget.core.bands import BandState
-from celery_budget.core.decisions import Freeze, Stay, Thaw, Yield
+from celery_budget.core.decisions import Evict, Freeze, Stay, Thaw, Yield
 from celery_budget.core.departures import Departures
 from celery_budget.core.order import Order
 from celery_budget.core.ticket import Ticket
@@ -104,7 +104,7 @@ class Preemption:
 
     def make_room(
         self, cause: BandState, head: Ticket, slots: int, now: float
-    ) -> tuple[Freeze | Yield | None, bool]:
+    ) -> tuple[Freeze | Yield | Evict | None, bool]:
         """Let a ticket give way to one that waits.
 
         Args:
@@ -135,9 +135,9 @@ class Preemption:
                 break  # the first one that can be done
         if chosen is None or best is None:
             return None, False
-        if way is Method.CHECKPOINT:
-            self._departures.ask(chosen, now)
-            return Yield(chosen, head), False
+        if way is not Method.FREEZE:
+            self._departures.ask(chosen, way, now)
+            return (Yield if way is Method.CHECKPOINT else Evict)(chosen, head), False
         self._leave_slot(chosen)
         if best[0]:
             self._beside[chosen] = None
@@ -152,7 +152,7 @@ class Preemption:
 
         Returns:
             Whether it has given way so much that it would only be moved beside the slots; and what
-            it has given and would let others wait, seconds.
+            it has given, would lose and would let others wait, seconds.
         """
         if (
             ticket in self._frozen
@@ -162,10 +162,10 @@ class Preemption:
             return None
         # One whose band is owed its minimum share would have to go on at once.
         is_owed = _is_owed(state, now)
-        if method is Method.CHECKPOINT:
-            if is_owed or self._departures.may_leave(ticket, started) > now:
+        if method is not Method.FREEZE:
+            if is_owed or self._departures.may_leave(ticket, method, started, now) > now:
                 return None
-            return False, self._departures.price(ticket)
+            return False, self._departures.price(ticket, method, now - started)
         if self.outside >= self.spare or self._departures.is_coming(ticket, now):
             return None
         frozen_s = self._frozen_s.get(ticket, 0.0)
@@ -180,10 +180,11 @@ class Preemption:
         tries = [until for until, _ in self._spared.values() if until > now]
         tries.append(self._departures.coming(now)[1])
         for ticket, (_, _, started, *_rest) in self._running.items():
-            if Method.CHECKPOINT in ticket.methods:
-                at = self._departures.may_leave(ticket, started)
-                if at > now:
-                    tries.append(at)
+            for method in ticket.methods:
+                if method is not Method.FREEZE:
+                    at = self._departures.may_leave(ticket, method, started, now)
+                    if at > now:
+                        tries.append(at)
         return min(tries)
 
     def failed(self, ticket: Ticket, now: float) -> None:

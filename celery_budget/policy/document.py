@@ -270,6 +270,9 @@ class PreemptionTable(Struct, forbid_unknown_fields=True):
     checkpoint_every: Annotated[
         Duration, Meta(description="Shortest time between checkpoints that a task saves unasked.")
     ] = "1s"
+    evict_grace: Annotated[
+        Duration, Meta(description="Time from being told to end to being killed.")
+    ] = "5s"
     max_checkpoint: Annotated[
         Amount, Meta(description="Largest checkpoint, as it is stored; at most 512MiB.")
     ] = "1MiB"

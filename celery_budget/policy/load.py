@@ -177,6 +177,7 @@ def _preemption(raw: object, problems: Problems) -> PreemptionRule:
         max_freeze_s=table.number("max_freeze") or plain.max_freeze_s,
         checkpoint_every_s=table.number("checkpoint_every") or plain.checkpoint_every_s,
         max_checkpoint=largest or plain.max_checkpoint,
+        evict_grace_s=table.number("evict_grace") or plain.evict_grace_s,
     )
 
 

@@ -67,7 +67,7 @@ Share = (
 )
 ActionName = Literal["hold", "degrade", "demote", "shed"]
 OnLossName = Literal["open", "local", "closed"]
-MethodName = Literal["freeze", "checkpoint"]
+MethodName = Literal["freeze", "checkpoint", "evict"]
 BudgetKey = Annotated[
     str,
     Meta(

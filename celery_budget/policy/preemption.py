@@ -11,6 +11,7 @@ class Method(StrEnum):
 
     FREEZE = "freeze"  # its process is stopped, and goes on afterwards where it was
     CHECKPOINT = "checkpoint"  # it saves its progress and ends, and a later run goes on from there
+    EVICT = "evict"  # it is ended, and a later run begins anew or goes on from its last checkpoint
 
 
 #: Bytes; Redis takes no longer value.
@@ -28,12 +29,14 @@ class PreemptionRule:
         checkpoint_every_s: Shortest time between two checkpoints that a task saves unasked,
             seconds.
         max_checkpoint: Largest checkpoint, bytes as they are stored.
+        evict_grace_s: From being told to end to being killed, seconds.
     """
 
     spare: int = 1
     max_freeze_s: float = 30.0
     checkpoint_every_s: float = 1.0
     max_checkpoint: int = 2**20
+    evict_grace_s: float = 5.0
 
 
 #: Of a policy that says nothing.

@@ -32,7 +32,9 @@ from celery_budget.policy.notation import (
 from celery_budget.policy.problems import Problems, join, quote
 from celery_budget.units import seconds
 
-_DURATIONS = frozenset({"latency_target", "deadline", "expires", "max_freeze", "checkpoint_every"})
+_DURATIONS = frozenset(
+    {"latency_target", "deadline", "expires", "max_freeze", "checkpoint_every", "evict_grace"}
+)
 _LISTS: dict[str, object] = {
     "queues": QueueName,
     "caller_options": CallerOption,

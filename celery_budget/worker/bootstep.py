@@ -36,6 +36,7 @@ from celery_budget.worker.leases import LEASE_S, Leases
 from celery_budget.worker.live import LivePolicy
 from celery_budget.worker.metering import Metering
 from celery_budget.worker.moves import Moves
+from celery_budget.worker.preempter import preempter
 from celery_budget.worker.pump import Pump, give_back
 from celery_budget.worker.returns import Returns
 from celery_budget.worker.services import Services
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from celery_budget.worker.ceilings import Ceilings
     from celery_budget.worker.changes import Change
     from celery_budget.worker.demand import Ask
-    from celery_budget.worker.freezer import Freezer
+    from celery_budget.worker.intake import Held
 
 logger = get_logger(__name__)
 
@@ -162,16 +163,19 @@ class BandStep(StartStopStep):
         metering = None
         self._ceilings: Ceilings | None = None
         kind = seams.pool_kind(pool)
-        can_stop = bool(policy.ceilings) and kind is PoolKind.PREFORK
+        has_ceilings = bool(policy.ceilings) and kind is PoolKind.PREFORK
         possible, self._obstacles = ways(c, policy)
-        if (policy.resources or Method.CHECKPOINT in possible) and kind is not None:
+        can_stop = has_ceilings or Method.EVICT in possible
+        if (policy.resources or possible - {Method.FREEZE}) and kind is not None:
             # Before the pool starts: its children share the board with this process.
             metering = Metering(pool, kind, policy.resources, services.connect, can_stop=can_stop)
-            if can_stop:
+            if has_ceilings:
                 self._ceilings = self._watch(policy, pool, metering)
         self._returns = Returns(c.connection_errors + c.channel_errors)
-        freezer = self._freezer(c, policy) if Method.FREEZE in possible else None
-        spare = 0 if freezer is None else policy.preemption.spare
+        giving = preempter(c, policy, possible, metering, self._returns, self._thawed)
+        spare = policy.preemption.spare if Method.FREEZE in possible else 0
+        if spare:
+            seams.add_spare(pool, spare)
         # The pool has not started: how many slots it has is asked again at each decision.
         dispatcher = Dispatcher(
             policy.bands,
@@ -189,17 +193,15 @@ class BandStep(StartStopStep):
             moves=self.moves,
             process=seams.process_task(c),
             size=seams.size(pool, spare),
-            returns=self._returns,
+            preempter=giving,
             leases=self._leases,
             metering=metering,
             ceilings=self._ceilings,
-            freezer=freezer,
         )
         self.live = LivePolicy(policy, self.pump, accounts, self._ceilings, c.timer.call_after)
         metered = None if metering is None else metering.metered
         c.pool = self.pump.pool = SlotPool(pool, self.pump.ended, metered, c.hub, spare=spare)
-        if freezer is not None:
-            c.pool.before_signal = freezer.release
+        c.pool.before_signal = giving.release
         c.on_task_request = self.pump.offer
         steps[c] = self
 
@@ -253,13 +255,8 @@ class BandStep(StartStopStep):
         )
         return accounts, leases
 
-    def _freezer(self, c: Consumer, policy: Policy) -> Freezer:
-        """Make what freezes tasks, and room in the pool."""
-        # Loads psutil, which other workers have no use for.
-        from celery_budget.worker.freezer import Freezer  # noqa: PLC0415
-
-        seams.add_spare(c.pool, policy.preemption.spare)
-        return Freezer(c.pool, c.hub, lambda held: self.pump.dispatcher.thawed(held, time()))
+    def _thawed(self, held: Held) -> None:
+        self.pump.dispatcher.thawed(held, time())
 
     def _change(self, change: Change) -> None:
         self.live.changed(change)

@@ -62,8 +62,9 @@ def budget(state: Any, **_: object) -> Reply:
     return {
         "slots": dispatcher.slots,
         "free": dispatcher.free,
-        "freezes": pump.freezes,
-        "yields": pump.yields,
+        "freezes": pump.preempter.freezes,
+        "yields": pump.preempter.yields,
+        "evictions": pump.preempter.evictions,
         "bands": {
             band.name: {
                 "running": dispatcher.running(band.name),

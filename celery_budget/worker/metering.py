@@ -96,6 +96,13 @@ class Metering:
             return False
         return self._board.put(Flag.YIELD, held.run, self._index(held))
 
+    def evict(self, held: Held) -> bool:
+        """Tell an execution to end; the signal is to follow. Tell whether it can be told (yet)."""
+        usage = self.read(held)
+        if usage is None or usage.is_final or usage.pid != held.request.worker_pid:
+            return False  # not begun, or over
+        return self._board.put(Flag.EVICT, held.run, self._index(held))
+
     def excuse(self, held: Held) -> None:
         """Ask it no longer."""
         self._board.take(Flag.YIELD, held.run, self._index(held))

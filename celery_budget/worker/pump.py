@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from celery.utils.log import get_logger
 
-from celery_budget.core.decisions import Expire, Freeze, Refuse, Start, Stay, Thaw, Wait, Yield
+from celery_budget.core.decisions import Expire, Refuse, Start, Wait
 from celery_budget.core.dispatcher import NOTHING_USED
 from celery_budget.errors import BudgetRefused
 from celery_budget.worker import seams
@@ -31,12 +31,11 @@ if TYPE_CHECKING:
     from celery_budget.policy.model import Policy
     from celery_budget.worker.ceilings import Ceilings
     from celery_budget.worker.channels import Channels
-    from celery_budget.worker.freezer import Freezer
     from celery_budget.worker.intake import Held
     from celery_budget.worker.leases import Leases
     from celery_budget.worker.metering import Metering
     from celery_budget.worker.moves import Moves
-    from celery_budget.worker.returns import Returns
+    from celery_budget.worker.preempter import Preempter, Preemptive
     from celery_budget.worker.slots import SlotPool
 
 logger = get_logger(__name__)
@@ -59,8 +58,8 @@ class Pump:
         is_open: Whether anything may start.
         pool: Where it starts.
         channels: Where its messages come from; None without windows.
+        preempter: Lets running tasks give way.
         lock: Held by whoever touches the dispatcher or its accounts.
-        yields: How many running tasks have left for others since the worker started.
     """
 
     def __init__(
@@ -71,11 +70,10 @@ class Pump:
         moves: Moves,
         process: Callable[[Request], object],
         size: Callable[[], int],
-        returns: Returns,
+        preempter: Preempter,
         leases: Leases | None = None,
         metering: Metering | None = None,
         ceilings: Ceilings | None = None,
-        freezer: Freezer | None = None,
     ) -> None:
         self.dispatcher = dispatcher
         self.is_open = True
@@ -88,9 +86,7 @@ class Pump:
         self._leases = leases
         self._metering = metering
         self._ceilings = ceilings
-        self._freezer = freezer
-        self._returns = returns
-        self.yields = 0
+        self.preempter = preempter
         self._polls_at = 0.0
         self._is_resumed = False
         self._running: set[Held] = set()
@@ -121,11 +117,6 @@ class Pump:
     def running(self) -> frozenset[Held]:
         """What has a slot now."""
         return frozenset(self._running)
-
-    @property
-    def freezes(self) -> int:
-        """How many running tasks were frozen for others since the worker started."""
-        return 0 if self._freezer is None else self._freezer.freezes
 
     @property
     def is_busy(self) -> bool:
@@ -214,9 +205,7 @@ class Pump:
             if not self._perform(decision):
                 return
 
-    def _perform(  # noqa: C901 - a branch for each decision
-        self, decision: Start | Freeze | Thaw | Yield | Stay | Expire | Refuse
-    ) -> bool:
+    def _perform(self, decision: Start | Preemptive | Expire | Refuse) -> bool:
         """Do what was decided; tell whether to go on deciding in this turn."""
         # Only what `offer` made is in the dispatcher.
         held = cast("Held", decision.ticket)
@@ -228,21 +217,11 @@ class Pump:
                 return False
         elif isinstance(decision, Refuse):
             self._refuse(held, BudgetRefused(decision.account, decision.budget))
-        elif isinstance(decision, Freeze):
-            if self._freezer is None or not self._freezer.freeze(held):
-                self.dispatcher.failed(held, time())
-        elif isinstance(decision, Thaw):
-            if self._freezer is not None:
-                self._freezer.thaw(held)
-        elif isinstance(decision, Yield):
-            if self._metering is None or not self._metering.ask(held):
-                self.dispatcher.failed(held, time())
-        elif isinstance(decision, Stay):
-            if self._metering is not None:
-                self._metering.excuse(held)
-        else:
+        elif isinstance(decision, Expire):
             # Celery's own way into the pool finds it expired, says so and settles it.
             self._process(held.request)
+        elif not self.preempter.perform(decision):
+            self.dispatcher.failed(held, time())
         return True
 
     def _refuse(self, held: Held, error: BudgetRefused) -> None:
@@ -340,8 +319,7 @@ class Pump:
         if held not in self._running:
             return
         self._running.discard(held)
-        if held.frozen_at and self._freezer is not None:
-            self._freezer.thaw(held)
+        self.preempter.ended(held)
         if held.is_kept and held.source is not None:
             held.source.window.released(held.request.message)
         usage = NOTHING_USED
@@ -351,8 +329,7 @@ class Pump:
             self._ceilings.ended(held, usage)
         self.dispatcher.ended(held, time(), ran=ran, has_left=held.has_left, usage=usage)
         if held.has_left:
-            self.yields += 1
-            self._returns.give_back(held)
+            self.preempter.give_back(held)
 
     def cancel(self, task_id: str) -> int:
         """Withdraw held tickets of a revoked task and account for them; tell how many."""
@@ -402,8 +379,7 @@ class Pump:
         """Start nothing more, and let go of what is held; give it, in order of arrival."""
         with self.lock:
             self.is_open = False
-            if self._freezer is not None:
-                self._freezer.close()
+            self.preempter.close()
             drained = cast("list[Held]", self.dispatcher.drain())
             for held in drained:
                 seams.forget(held.request)

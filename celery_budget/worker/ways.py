@@ -55,9 +55,19 @@ def _obstacle(consumer: Consumer, policy: Policy, method: Method) -> str:
     """Say why a worker cannot do what is asked for; "" when it can."""
     if not any(band.preempts for band in policy.bands):
         return "no band has `preempts = true`, so that nothing could need their slots"
-    if method is Method.FREEZE:
-        return _obstacle_to_freeze(consumer)
-    return _obstacle_to_checkpoint(consumer)
+    match method:
+        case Method.FREEZE:
+            return _obstacle_to_freeze(consumer)
+        case Method.CHECKPOINT:
+            return _obstacle_to_checkpoint(consumer)
+        case Method.EVICT:
+            return _obstacle_to_evict(consumer)
+
+
+def _obstacle_to_evict(consumer: Consumer) -> str:
+    if seams.pool_kind(consumer.pool) is not PoolKind.PREFORK or consumer.hub is None:
+        return "only a prefork pool with an event loop can (--pool prefork)"
+    return ""
 
 
 def _obstacle_to_freeze(consumer: Consumer) -> str:

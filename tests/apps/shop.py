@@ -156,6 +156,19 @@ def steps_late(self: Task, key: str, count: int = 0, gate: str = "", number: int
 
 
 @task()
+def yield_late(self: Task, key: str, gate: str, patience_s: float) -> None:
+    """Wait until a file exists, and take so long to clean up when it is ended before."""
+    record("started", key=key, number=0, **seen(self))
+    try:
+        _wait_for(gate)
+    finally:
+        record("left", key=key)
+        time.sleep(patience_s)
+        record("cleaned", key=key)
+    record("ended", key=key)
+
+
+@task()
 def stroll(self: Task, key: str, gate: str) -> None:
     """Take one step, until a file exists, and then come to its only checkpoint."""
     _wait(self, key, gate, 0)

@@ -184,6 +184,25 @@ def test_a_killed_child_is_replaced_and_its_job_can_be_ended_first() -> None:
         processes.terminate()
 
 
+def test_the_job_of_a_killed_child_can_be_given_a_result() -> None:
+    """An evicted task has not failed."""
+    processes = BilliardPool(1)
+    pool = SimpleNamespace(_pool=processes)
+    try:
+        results: list[object] = []
+        job = processes.apply_async(_sleep_for_ever, callback=results.append)
+        _wait_until(lambda: bool(job.worker_pids()))
+        (pid,) = job.worker_pids()
+        seams.kill(pool, pid)
+        seams.end(SimpleNamespace(_apply_result=ref(job)), "left")
+        seams.end(SimpleNamespace(_apply_result=ref(job)), "too late")
+        seams.end(SimpleNamespace(_apply_result=None), "never submitted")
+
+        assert ["left"] == results
+    finally:
+        processes.terminate()
+
+
 def _sleep_for_ever() -> None:
     sleep(600)
 

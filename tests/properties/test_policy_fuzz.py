@@ -156,6 +156,7 @@ NEARLY = st.fixed_dictionaries(
                 "spare": NUMBER,
                 "max_freeze": DURATION,
                 "checkpoint_every": DURATION,
+                "evict_grace": DURATION,
                 "max_checkpoint": AMOUNT,
             },
         )
@@ -230,6 +231,7 @@ def hold(policy: Policy) -> None:
     assert policy.preemption.spare >= 1
     assert policy.preemption.max_freeze_s > 0
     assert policy.preemption.checkpoint_every_s > 0
+    assert policy.preemption.evict_grace_s > 0
     assert 0 < policy.preemption.max_checkpoint <= LARGEST_CHECKPOINT
     for band in policy.bands:
         assert 0.001 <= band.weight <= 1_000_000

@@ -10,8 +10,8 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from celery_budget.core.decisions import Freeze, Reason, Start, Stay, Thaw, Wait, Yield
-from celery_budget.core.departures import MOST_REST_S, REST_S
+from celery_budget.core.decisions import Evict, Freeze, Reason, Start, Stay, Thaw, Wait, Yield
+from celery_budget.core.departures import EVICT_REST_S, MOST_REST_S, REST_S
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.model import Band
@@ -26,7 +26,19 @@ BANDS = (
 RANK = {band.name: band.rank for band in BANDS}
 FREEZABLE = (Method.FREEZE,)
 LEAVING = (Method.CHECKPOINT,)
-WAYS = ((), FREEZABLE, LEAVING, FREEZABLE + LEAVING, LEAVING + FREEZABLE)
+EVICTABLE = (Method.EVICT,)
+WAYS = (
+    (),
+    FREEZABLE,
+    LEAVING,
+    EVICTABLE,
+    FREEZABLE + LEAVING,
+    LEAVING + FREEZABLE,
+    LEAVING + EVICTABLE,
+    LEAVING + FREEZABLE + EVICTABLE,
+)
+#: An evicted task takes at most so long to clean up.
+CLEAN_UP_S = 0.5
 #: What was asked to leave comes back through the broker after so long.
 RETURN_S = 0.002
 #: Decisions at one moment: each of them starts, ends or asks something, or is a slip.
@@ -48,7 +60,7 @@ class Job(Ticket):
     frozen_since = inf
     #: Between two checkpoints.
     step_s = inf
-    is_asked = False
+    is_asked = is_evicted = False
     times_left = 0
     leaves_at = inf
 
@@ -122,6 +134,9 @@ class Worker:
             elif isinstance(decision, Yield):
                 assert RANK[decision.cause.band] < RANK[job.band]
                 self._ask(job)
+            elif isinstance(decision, Evict):
+                assert RANK[decision.cause.band] < RANK[job.band]
+                self._evict(job)
             elif isinstance(decision, Stay):
                 assert job.is_asked
                 job.is_asked, job.leaves_at = False, inf
@@ -146,8 +161,21 @@ class Worker:
         job.is_asked = True
         self._plan(job)
 
+    def _evict(self, job: Job) -> None:
+        assert not job.is_evicted
+        assert job.ran_since is not None
+        if self._chance.random() < self._refusal:
+            self.dispatcher.failed(job, self.now)
+            job.is_asked, job.leaves_at = False, inf
+            return
+        if job.times_left:
+            assert self.now - job.began >= EVICT_REST_S * 2 ** (job.times_left - 1) - ROUNDING_S
+        job.is_evicted = True
+        job.leaves_at = self.now + self._chance.uniform(0.0, CLEAN_UP_S)
+
     def _plan(self, job: Job) -> None:
         """Find the moment at which a job comes to its next checkpoint."""
+        assert not job.is_evicted
         if job.is_asked and job.ran_since is not None and job.step_s < inf:
             done = job.done_s + self.now - job.ran_since
             job.leaves_at = self.now + job.step_s - done % job.step_s
@@ -159,7 +187,9 @@ class Worker:
         self.children.remove(job)
         self.dispatcher.ended(job, self.now, has_left=True)
         rest = Job(job.id, job.band, job.band, published=job.published)
-        rest.work_s = job.work_s - job.done_s - (self.now - job.ran_since)
+        rest.work_s = job.work_s
+        if not job.is_evicted:
+            rest.work_s -= job.done_s + self.now - job.ran_since
         rest.step_s, rest.methods, rest.times_left = job.step_s, job.methods, job.times_left + 1
         heapq.heappush(self.returning, (self.now + RETURN_S, rest.id, rest))
 

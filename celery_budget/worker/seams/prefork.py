@@ -139,7 +139,7 @@ def hold_limit(pool: Any, hub: Any, request: Any) -> TimeLimit | None:
     Relies on `AsynPool._tref_for_id`, which has the timer entry of each job with a limit, and on
     `kombu.asynchronous.timer.Timer.queue`.
     """
-    job = request._apply_result() if request._apply_result is not None else None
+    job = _job(request)
     entries = getattr(pool._pool, "_tref_for_id", None)
     entry = None if job is None or not entries else entries.pop(job._job, None)
     if entry is None:
@@ -151,7 +151,7 @@ def hold_limit(pool: Any, hub: Any, request: Any) -> TimeLimit | None:
 
 def release_limit(pool: Any, hub: Any, request: Any, limit: TimeLimit) -> None:
     """Let the clock of a time limit go on where `hold_limit` stopped it."""
-    job = request._apply_result() if request._apply_result is not None else None
+    job = _job(request)
     if job is not None and not job.ready():
         left_s, act, args = limit
         pool._pool._tref_for_id[job._job] = hub.call_later(max(0.0, left_s), act, *args)
@@ -168,13 +168,23 @@ def kill(pool: Any, pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+def end(request: Any, result: object) -> None:
+    """End a request that runs in a child, with a result that the child did not give.
+
+    Relies on what `fail` relies on; `ApplyResult._set` calls what `apply_async` got as `callback`.
+    """
+    job = _job(request)
+    if job is not None and not job.ready():
+        job._set(job._job, (True, result))
+
+
 def fail(request: Any, error: Exception) -> None:
     """End a request that runs in a child as failed, as the pool does at a hard time limit.
 
     Relies on `Request._apply_result`, a reference to the pool's job, and on `ApplyResult.ready`,
     `_job` and `_set`, which calls the request's `on_failure`.
     """
-    job = request._apply_result() if request._apply_result is not None else None
+    job = _job(request)
     if job is None or job.ready():
         return
     try:
@@ -206,6 +216,11 @@ def _is_fair(workers: Any) -> bool:
     from celery.concurrency.asynpool import SCHED_STRATEGY_FAIR  # noqa: PLC0415
 
     return bool(getattr(workers, "sched_strategy", None) == SCHED_STRATEGY_FAIR)
+
+
+def _job(request: Any) -> Any:
+    """Find the pool's job of a request; None when it has none any more."""
+    return None if request._apply_result is None else request._apply_result()
 
 
 def _child(pool: Any, pid: int) -> Any:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from celery import Celery
+from celery.app.trace import build_tracer
+from celery.signals import task_success
 from msgspec import json
 
-from celery_budget.board import SharedBoard, SharedCell
+from celery_budget.board import YIELDED, Flag, PoolKind, SharedBoard, SharedCell
+from celery_budget.child.meter import Meter
 from celery_budget.child.stop import Stop
 from celery_budget.errors import CeilingExceeded
 
@@ -87,3 +91,75 @@ def test_a_notice_is_for_one_execution_and_cut_where_it_must_be(board: SharedBoa
     board.stop(4, 1, b"short")
     assert b"short" == second.notice()
     board.stop(6, 2, b"nobody")  # a child without a cell
+
+
+class Child:
+    """Runs a body as a child of the pool does, which may be evicted."""
+
+    def __init__(self, board: SharedBoard) -> None:
+        self.app = Celery("evicted", set_as_current=False)
+        self._board = board
+        self._meter = Meter(board, (), PoolKind.PREFORK, can_stop=True)
+
+    def evict(self) -> None:
+        """Do what the main process does."""
+        assert self._board.put(Flag.EVICT, 2, 0)
+        signal.raise_signal(signal.SIGUSR1)
+
+    def run(self, body: Callable[[], object]) -> object:
+        """Give what the pool gets."""
+
+        def running() -> object:
+            return body()
+
+        task = self.app.task(running, name="body", shared=False, ignore_result=True)
+        tracer = build_tracer("body", task, app=self.app)
+        return self._meter.call(2, tracer, "id", (), {}, {"id": "id"})
+
+
+@pytest.fixture
+def child(passed_on: list[int], board: SharedBoard, monkeypatch: pytest.MonkeyPatch) -> Child:
+    """Be the first child of a pool."""
+    assert passed_on == []
+    monkeypatch.setattr("celery_budget.child.meter.current_process_index", lambda base: base)
+    return Child(board)
+
+
+def test_an_evicted_body_leaves_where_it_is(child: Child) -> None:
+    """However deep; what it holds is given back on the way."""
+    seen = []
+
+    def deep() -> None:
+        try:
+            child.evict()
+        except Exception:
+            seen.append("caught")
+        finally:
+            seen.append("cleaned")
+
+    assert YIELDED == child.run(lambda: [deep() for _ in range(3)])
+    assert ["cleaned"] == seen
+
+
+def test_a_body_that_has_ended_is_not_run_again(child: Child, passed_on: list[int]) -> None:
+    """Its result is being stored, and its callbacks are published."""
+
+    def stored(**_: object) -> None:
+        child.evict()
+
+    task_success.connect(stored)
+    try:
+        result = child.run(lambda: "done")
+    finally:
+        task_success.disconnect(stored)
+
+    assert "done" == result[0]  # type: ignore[index]
+    assert passed_on == []
+
+
+def test_an_eviction_is_for_one_execution(child: Child, passed_on: list[int]) -> None:
+    """The next one in that child gets the signals of others."""
+    child.run(child.evict)
+    child._meter.call(4, signal.raise_signal, signal.SIGUSR1)
+
+    assert [signal.SIGUSR1] == passed_on

@@ -29,19 +29,20 @@ def test_the_policy_is_read() -> None:
                 "spare": 3,
                 "max_freeze": "5s",
                 "checkpoint_every": "10s",
+                "evict_grace": "1m",
                 "max_checkpoint": "64KiB",
             },
         }
     )
 
-    assert PreemptionRule(3, 5.0, 10.0, 65_536) == policy.preemption
+    assert PreemptionRule(3, 5.0, 10.0, 65_536, 60.0) == policy.preemption
     assert [None, FREEZE] == [band.preempt for band in policy.bands]
     assert () == policy.tasks[0].preempt
 
 
 def test_without_a_word_one_task_gives_way_for_half_a_minute() -> None:
     """Spare children cost memory that nobody asked for."""
-    assert PreemptionRule(1, 30.0, 1.0, 2**20) == load({}).preemption
+    assert PreemptionRule(1, 30.0, 1.0, 2**20, 5.0) == load({}).preemption
 
 
 @pytest.mark.parametrize(

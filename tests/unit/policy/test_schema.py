@@ -86,7 +86,7 @@ def test_the_example_policies_are_valid(file: Path) -> None:
         {"bands": {"a": {"preempts": True}, "b": {"preempt": ["freeze"]}}, "default_band": "b"},
         {"bands": {"a": {"preempt": []}}, "tasks": {"*": {"preempt": ["freeze"]}}},
         {"preemption": {"spare": 2, "max_freeze": "5s"}},
-        {"preemption": {"checkpoint_every": 3, "max_checkpoint": "64KiB"}},
+        {"preemption": {"checkpoint_every": 3, "max_checkpoint": "64KiB", "evict_grace": "1m"}},
         {"bands": {"a": {"preempt": ["checkpoint", "freeze"]}}},
         {"bands": {"a": {}}, "tasks": {"*": {"cost": {"cpu": 3, "memory": "2 MiB", "x": "0"}}}},
         {"budgets": {"fleet": {"slots": 10, "usd": "5 / 1d", "x": {"limit": "1/month"}}}},

@@ -1,0 +1,136 @@
+"""The preempter: lets running tasks give way and go on, as the dispatcher decides.
+
+One method for each decision about what runs; the means are the freezer's, the evictor's and the
+board's. What has left goes back to the broker from here. Everything happens in the loop's thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, cast
+
+from celery_budget.core.decisions import Evict, Freeze, Stay, Thaw, Yield
+from celery_budget.policy.preemption import Method
+
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from celery.worker.consumer import Consumer
+
+    from celery_budget.policy.model import Policy
+    from celery_budget.worker.evictor import Evictor
+    from celery_budget.worker.freezer import Freezer
+    from celery_budget.worker.intake import Held
+    from celery_budget.worker.metering import Metering
+    from celery_budget.worker.returns import Returns
+
+#: Decisions about what runs.
+Preemptive = Freeze | Thaw | Yield | Stay | Evict
+
+
+class Preempter:
+    """What gives way on one worker, and how.
+
+    Args:
+        returns: The way back of what has left.
+        metering: Reaches executions; None where nothing can leave.
+        freezer: None where nothing can be frozen.
+        evictor: None where nothing can be evicted.
+
+    Attributes:
+        yields: How many tasks have left at a checkpoint since the worker started.
+    """
+
+    def __init__(
+        self,
+        returns: Returns,
+        metering: Metering | None = None,
+        freezer: Freezer | None = None,
+        evictor: Evictor | None = None,
+    ) -> None:
+        self._returns = returns
+        self._metering = metering
+        self._freezer = freezer
+        self._evictor = evictor
+        self.yields = 0
+
+    @property
+    def freezes(self) -> int:
+        """How many tasks were frozen since the worker started."""
+        return 0 if self._freezer is None else self._freezer.freezes
+
+    @property
+    def evictions(self) -> int:
+        """How many tasks were evicted since the worker started."""
+        return 0 if self._evictor is None else self._evictor.evictions
+
+    def perform(self, decision: Preemptive) -> bool:
+        """Do what was decided; tell whether it could be done."""
+        # Only what the intake made is in the dispatcher.
+        held = cast("Held", decision.ticket)
+        match decision:
+            case Freeze():
+                return self._freezer is not None and self._freezer.freeze(held)
+            case Yield():
+                return self._metering is not None and self._metering.ask(held)
+            case Evict():
+                return self._evictor is not None and self._evictor.evict(held)
+            case Thaw() if self._freezer is not None:
+                self._freezer.thaw(held)
+            case Stay() if self._metering is not None:
+                self._metering.excuse(held)
+        return True
+
+    def ended(self, held: Held) -> None:
+        """Take note that a task has ended, or left; before its slot is anybody else's."""
+        if held.frozen_at and self._freezer is not None:
+            self._freezer.thaw(held)
+        if self._evictor is not None and self._evictor.ended(held):
+            return
+        self.yields += held.has_left
+
+    def give_back(self, held: Held) -> None:
+        """Return the message of a task that has left, once all else of it is settled."""
+        self._returns.give_back(held)
+
+    def release(self, pid: int) -> None:
+        """Let the task in a child go on that gets a signal."""
+        if self._freezer is not None:
+            self._freezer.release(pid)
+
+    def close(self) -> None:
+        """Let everything go on: the worker waits for what runs, or ends it."""
+        if self._freezer is not None:
+            self._freezer.close()
+
+
+def preempter(
+    consumer: Consumer,
+    policy: Policy,
+    ways: Collection[Method],
+    metering: Metering | None,
+    returns: Returns,
+    thawed: Callable[[Held], None],
+) -> Preempter:
+    """Make the preempter of a worker whose pool has not started.
+
+    Args:
+        consumer: Of the worker.
+        policy: Says how long things may take.
+        ways: That are possible on this worker.
+        metering: Of the worker; with ways to leave there is one.
+        returns: The way back of what has left.
+        thawed: Told of a task that had to go on because of a signal.
+    """
+    # Both load psutil, which other workers have no use for.
+    freezer = evictor = None
+    if Method.FREEZE in ways:
+        from celery_budget.worker.freezer import Freezer  # noqa: PLC0415
+
+        freezer = Freezer(consumer.pool, consumer.hub, thawed)
+    if Method.EVICT in ways and metering is not None:
+        from celery_budget.worker.evictor import Evictor  # noqa: PLC0415
+
+        grace_s = policy.preemption.evict_grace_s
+        evictor = Evictor(consumer.pool, metering, grace_s, consumer.timer.call_after)
+    return Preempter(returns, metering, freezer, evictor)
