@@ -184,6 +184,7 @@ def _band_values(band: Band) -> dict[str, object]:
         "queues": list(band.queues),
         "weight": band.weight,
         "reserve": band.reserve,
+        "lend": band.lend,
         "min_share": band.min_share,
         "preempts": band.preempts,
         "latency_target_s": band.latency_target,

@@ -64,11 +64,15 @@ class Departures:
 
     def started(self, ticket: Ticket, state: BandState) -> bool:
         """Take note of a ticket that starts; tell whether it can leave."""
-        if Method.EVICT in ticket.methods or self._has_checkpoints(ticket):
+        if self.would_leave(ticket):
             self._able.add(ticket)
             state.leaving += 1
             return True
         return False
+
+    def would_leave(self, ticket: Ticket) -> bool:
+        """Tell whether a ticket could leave a slot, once it has one."""
+        return Method.EVICT in ticket.methods or self._has_checkpoints(ticket)
 
     def _has_checkpoints(self, ticket: Ticket) -> bool:
         return (

@@ -27,7 +27,7 @@ from celery_budget.core.service import ServiceTimes
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.budget import Action
 from celery_budget.policy.model import Band, Policy
-from celery_budget.policy.preemption import PreemptionRule
+from celery_budget.policy.preemption import DEFAULT_PREEMPTION, Method, PreemptionRule
 
 #: How long one tie-break order lasts, seconds. Rotating it keeps a name that happens to sort
 #: first from always winning.
@@ -69,7 +69,8 @@ class Dispatcher:
         seed: Starts the rotating tie-break.
         accounts: The worker's budgets; None without any.
         weight: Tells the weight of a tenant; None: all are equal.
-        preemption: Says what may give way; None: nothing can on this worker.
+        preemption: What holds for what gives way.
+        ways: In which running tickets can give way on this worker.
         spare: Processes beside the slots, in which others run while some are frozen.
 
     Attributes:
@@ -85,7 +86,8 @@ class Dispatcher:
         seed: int = 0,
         accounts: Accounts | None = None,
         weight: Callable[[str], float] | None = None,
-        preemption: PreemptionRule | None = None,
+        preemption: PreemptionRule = DEFAULT_PREEMPTION,
+        ways: frozenset[Method] = frozenset(),
         spare: int = 0,
     ) -> None:
         self.slots = slots
@@ -101,7 +103,7 @@ class Dispatcher:
         self._patience = Patience()
         self._holding = Holding()
         self._running: dict[Ticket, Run] = {}
-        self._preemption = Preemption(preemption, spare, self._order, self._running)
+        self._preemption = Preemption(preemption, ways, spare, self._order, self._running)
         #: For which band room was made, and nothing else may use it.
         self._fenced: BandState | None = None
 
@@ -247,11 +249,14 @@ class Dispatcher:
                 fenced is None
                 or not fenced.queue.length
                 or free <= 0
-                or free - order.kept + fenced.unfilled <= 0
+                or preemption.unkept(free) + fenced.unfilled <= 0
             ):
                 state = None
                 if free > 0:
-                    state, reason = order.choose(free - order.kept, now)
+                    spare = preemption.unkept(free)
+                    state, reason = order.choose(spare, now)
+                    if state is None and spare == 0:
+                        state, reason = self._borrow(now)
             if state is None:
                 if not preemption.is_on:
                     return None
@@ -277,6 +282,16 @@ class Dispatcher:
                     return Wait(Reason.GATHER, until, 0)
             return self._start(state, ticket, expected, reason, now, admitted)
 
+    def _borrow(self, now: float) -> tuple[BandState | None, Reason]:
+        """Choose what may use a slot that is kept for a band, as it would give way to that."""
+        state, reason = self._order.choose(1, now)
+        if state is not None:
+            head = state.queue.head()
+            assert head is not None
+            if self._preemption.lends_to(head, state):
+                return state, reason
+        return None, reason
+
     def _make_room(self, free: int, now: float) -> tuple[Decision | None, bool]:
         """Let a running ticket give way to one that waits in a band above, if there is such.
 
@@ -289,7 +304,7 @@ class Dispatcher:
         first: BandState | None = None
         for cause in order.urgent:
             # With the slot of one more there has to be one for it, not only for a reserve.
-            needs_room = free + 1 - order.kept + cause.unfilled > 0
+            needs_room = preemption.unkept(free + 1, taken=1) + cause.unfilled > 0
             while cause.queue.length and needs_room and preemption.room(cause):
                 first = first or cause
                 if preemption.coming(now) >= waiting + cause.queue.length:
@@ -366,7 +381,7 @@ class Dispatcher:
         patience = self._patience.limit(expected)
         if not self._order.freed <= now < self._order.freed + patience:
             return -inf
-        return self._order.gather(state, patience, free - self._order.kept, now)
+        return self._order.gather(state, patience, self._preemption.unkept(free), now)
 
     def _start(
         self,
@@ -431,7 +446,8 @@ class Dispatcher:
         state, tenant, started, expected, paid, ahead, costs = self._running.pop(ticket)
         order = self._order
         frozen_s = self._vacate(ticket, state, now, has_left=has_left) if ticket.methods else 0.0
-        spare = self.slots - len(self._running) + self._preemption.outside - 1 - order.kept
+        free = self.slots - len(self._running) + self._preemption.outside - 1
+        spare = self._preemption.unkept(free)
         if spare <= 0:
             order.freed = now
             if self._parts < PARTS:  # else each band has a look-ahead
@@ -526,8 +542,13 @@ class Dispatcher:
             return 0, 0, state.queue.length
         free = self.slots - len(self._running) + self._preemption.outside
         usable = free - self._order.kept + state.unfilled
-        if self._preemption.is_on and state.rule.preempts:
-            usable += self._preemption.room(state)
+        preemption = self._preemption
+        if preemption.is_on or self._order.given:
+            usable = min(free, preemption.unkept(free) + state.unfilled)
+            if usable < free:
+                usable = min(free, usable + preemption.lends(state))
+            if state.rule.preempts:
+                usable += preemption.room(state)
         ahead = (self._parts + state.rounding + (free * state.parts if free > 0 else 0)) // PARTS
         if ahead > state.most_ahead:  # noqa: PLR1730 - hot path
             ahead = state.most_ahead
@@ -565,7 +586,7 @@ class Dispatcher:
         free = self.free
         if not free:
             return Wait(Reason.NO_SLOT, ticket.expires, ahead)
-        if free - self._order.kept + state.unfilled <= 0:
+        if self._preemption.unkept(free) + state.unfilled <= 0:
             return Wait(Reason.RESERVE_KEPT, ticket.expires, ahead)
         until = self._gather(state, self._service[ticket.task], free, now)
         if until > now:

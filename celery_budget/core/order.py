@@ -36,6 +36,9 @@ class Order:
         bands: As they are now, by rank.
         urgent: Those of them that preempt.
         kept: Free slots that are kept for the bands that reserved them.
+        given: Of these, how many others may use with tasks that cannot give way.
+        lendable: Of the rest, how many are of bands for which running tasks give way.
+        lending: The largest rank of these bands; only what is below it gives way to all of them.
         capped: Whether the reserves were cut so that one slot stays shared.
         reckoned: When rates and allowances were last set, on the caller's clock.
         freed: When a slot became free after some band had had none, on the caller's clock.
@@ -53,7 +56,7 @@ class Order:
         self._slack = 0.0
         self._virtual = 0.0
         self.freed = -inf
-        self.kept = 0
+        self.kept = self.given = self.lendable = self.lending = 0
         self.capped = False
         self.resize(slots)
 
@@ -86,11 +89,17 @@ class Order:
 
     def keep(self) -> None:
         """Count the slots kept for bands; after a ticket of a band with a reserve came or went."""
-        kept = 0
+        kept = given = lendable = lending = 0
         for state in self.bands:
             state.unfilled = unfilled = max(0, state.reserve - state.running)
-            kept += unfilled
-        self.kept = kept
+            if unfilled:
+                kept += unfilled
+                lent = min(unfilled, state.rule.lend)
+                given += lent
+                if state.rule.preempts and unfilled > lent:
+                    lendable += unfilled - lent
+                    lending = state.rule.rank
+        self.kept, self.given, self.lendable, self.lending = kept, given, lendable, lending
 
     def below(self, state: BandState) -> BandState | None:
         """Give the next less urgent band; None for the last."""

@@ -36,7 +36,8 @@ class Preemption:
     """What gives way on one worker.
 
     Args:
-        rule: As declared; None where nothing can give way.
+        rule: As declared.
+        ways: In which tickets can give way on this worker.
         spare: Processes beside the slots.
         order: The bands of the worker.
         running: What was started on it. The methods of a ticket are those that the worker has.
@@ -56,6 +57,7 @@ class Preemption:
         "_order",
         "_running",
         "_spared",
+        "_ways",
         "is_on",
         "max_freeze_s",
         "outside",
@@ -63,14 +65,20 @@ class Preemption:
     )
 
     def __init__(
-        self, rule: PreemptionRule | None, spare: int, order: Order, running: Running
+        self,
+        rule: PreemptionRule,
+        ways: frozenset[Method],
+        spare: int,
+        order: Order,
+        running: Running,
     ) -> None:
         self._order = order
         self._running = running
         self._departures = Departures()
-        self.is_on = rule is not None
+        self._ways = ways
+        self.is_on = bool(ways)
         self.spare = spare
-        self.max_freeze_s = inf if rule is None else rule.max_freeze_s
+        self.max_freeze_s = rule.max_freeze_s
         self.outside = 0
         #: When each was frozen, the earliest first.
         self._frozen: dict[Ticket, float] = {}
@@ -92,10 +100,53 @@ class Preemption:
 
     def room(self, band: BandState) -> int:
         """Tell how many tickets could give way, or were asked to, to a band that preempts."""
-        below = self._order.bands[band.rule.rank + 1 :]
+        return self._room(band.rule.rank)
+
+    def _room(self, rank: int) -> int:
+        below = self._order.bands[rank + 1 :]
         leaving = sum(state.leaving for state in below)
         left = self.spare - self.outside
         return leaving + min(left, sum(state.yielding for state in below)) if left > 0 else leaving
+
+    def unkept(self, free: int, taken: int = 0) -> int:
+        """Tell how many free slots are kept for no band, or lent by those that reserved them.
+
+        What is lent can be taken back: as many running tickets could give way at any moment.
+
+        Args:
+            free: Slots without a ticket.
+            taken: How many of those tickets are to give way in any case.
+        """
+        order = self._order
+        if not order.kept:
+            return free
+        spare = free - order.kept + order.given
+        if order.lendable and self.is_on:
+            spare += max(0, min(order.lendable, self._room(order.lending) - taken))
+        return spare
+
+    def lends_to(self, ticket: Ticket, state: BandState) -> bool:
+        """Tell whether a ticket may use a slot that is kept, as it would give way itself."""
+        order = self._order
+        if not order.lendable or state.rule.rank <= order.lending:
+            return False
+        return self._departures.would_leave(ticket) or (
+            Method.FREEZE in ticket.methods and self._freezable(order.lending) > 0
+        )
+
+    def lends(self, state: BandState) -> int:
+        """Tell how many kept slots a band may use, if its tickets do what its rule says."""
+        order = self._order
+        ways = self._ways.intersection(state.rule.preempt or ())
+        if not ways or not order.lendable or state.rule.rank <= order.lending:
+            return 0
+        left = order.lendable - max(0, min(order.lendable, self._room(order.lending)))
+        return left if ways - {Method.FREEZE} else min(left, self._freezable(order.lending))
+
+    def _freezable(self, rank: int) -> int:
+        """Tell how many tickets more could be frozen than could be now."""
+        below = self._order.bands[rank + 1 :]
+        return max(0, self.spare - self.outside - sum(state.yielding for state in below))
 
     def started(self, ticket: Ticket, state: BandState) -> None:
         """Take note of a ticket that starts and may give way."""
@@ -216,13 +267,11 @@ class Preemption:
                 self.thawed(ticket, now)
                 return Thaw(ticket)
             break  # the earliest
-        while slots - len(self._running) + self.outside - self._order.kept > 0:
+        while (free := slots - len(self._running) + self.outside) > 0:
             found = self._next(now)
-            if found is None:
+            if found is None or not self._has_place(*found, free):
                 return None
-            ticket, is_owed = found
-            if not is_owed and self._order.is_waiting_above(self._running[ticket][0]):
-                return None
+            ticket, _ = found
             self._return_to_slot(ticket)
             if ticket in self._frozen:
                 # At once, and not after a moment for messages that may be on their way: to freeze
@@ -231,6 +280,14 @@ class Preemption:
                 return Thaw(ticket)
             del self._beside[ticket]
         return None
+
+    def _has_place(self, ticket: Ticket, is_owed: bool, free: int) -> bool:
+        """Tell whether a ticket that gave way may have a slot again."""
+        order = self._order
+        state = self._running[ticket][0]
+        # In its slot it could give way again, so that even a kept one is lent to it.
+        lent = order.lendable > 0 and state.rule.rank > order.lending
+        return self.unkept(free) + lent > 0 and (is_owed or not order.is_waiting_above(state))
 
     def _next(self, now: float) -> tuple[Ticket, bool] | None:
         """Choose what gets a slot again first.

@@ -70,6 +70,14 @@ class BandTable(Struct, forbid_unknown_fields=True):
         int,
         Meta(ge=0, le=100_000, description="Slots of each worker kept free for this band."),
     ] = 0
+    lend: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=100_000,
+            description="Of these, how many others may use with tasks that cannot give way.",
+        ),
+    ] = 0
     min_share: Annotated[
         float,
         Meta(

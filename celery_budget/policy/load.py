@@ -181,6 +181,17 @@ def _preemption(raw: object, problems: Problems) -> PreemptionRule:
     )
 
 
+def _lend(table: Table, problems: Problems) -> int:
+    lend, reserve = table.integer("lend") or 0, table.integer("reserve") or 0
+    if lend > reserve and not table.is_refused("reserve"):
+        problems.add(
+            join(table.path, "lend"),
+            f"lends {lend} slots of a reserve of {reserve}",
+            "write at most as many as reserve",
+        )
+    return lend
+
+
 def _methods(table: Table) -> tuple[Method, ...] | None:
     names = table.texts("preempt")
     return None if names is None else tuple(Method(name) for name in names)
@@ -211,6 +222,7 @@ def _bands(raw: object, problems: Problems) -> list[Band]:
                 queues=queues,
                 weight=table.number("weight") or 1.0,
                 reserve=table.integer("reserve") or 0,
+                lend=_lend(table, problems),
                 min_share=table.number("min_share") or 0.0,
                 preempts=table.is_set("preempts"),
                 latency_target=table.number("latency_target"),

@@ -44,6 +44,7 @@ class Band:
         queues: Broker queues the band owns; tasks are published to the first.
         weight: Share against the other bands that do not preempt; > 0.
         reserve: Slots of each worker kept for this band; >= 0.
+        lend: Of these, how many others may use with tasks that cannot give way; >= 0.
         min_share: Part of each worker's slot time the band gets at least while it has
             work waiting, however busy higher bands are; 0 <= min_share < 1.
         preempts: Whether the band is served strictly by rank, before weights.
@@ -59,6 +60,7 @@ class Band:
     queues: tuple[str, ...] = ()
     weight: float = 1.0
     reserve: int = 0
+    lend: int = 0
     min_share: float = 0.0
     preempts: bool = False
     latency_target: float | None = None

@@ -183,7 +183,8 @@ class BandStep(StartStopStep):
             seed=policy.seed,
             accounts=accounts if policy.has_accounts else None,
             weight=policy.tenant_weight if policy.tenants else None,
-            preemption=policy.preemption if possible else None,
+            preemption=policy.preemption,
+            ways=possible,
             spare=spare,
         )
         headers = accounts.groups.headers if accounts else ()

@@ -286,6 +286,27 @@ def test_a_worker_that_cannot_freeze_says_so(
     assert "SUCCESS" == outcome[0]
 
 
+def test_a_reserve_is_lent_and_had_back(
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, ends: list[Path]
+) -> None:
+    """No slot is empty for the sake of the critical task, and it does not wait either."""
+    bands = POLICY["bands"] | {
+        "critical": {"queues": ["critical"], "preempts": True, "reserve": 1},
+    }
+    worker = start(fleet, policy=POLICY | {"bands": bands})
+    for number in range(SLOTS):
+        shop.wait.apply_async((f"{key} fixed", str(ends[0]), number), band="important")
+    wait_for(lambda: fleet.journal.count("started", key=f"{key} fixed") == 1, what="one")
+    shop.wait.apply_async((key, str(ends[1])), band="optional")
+    wait_for(lambda: fleet.journal.count("started", key=key) == 1, what="the borrower")
+    assert 1 == fleet.journal.count("started", key=f"{key} fixed")
+    freeze_one(shop, wait_for, worker, key, ends[2])
+    wait_for(lambda: fleet.journal.count("started", key=f"{key} urgent") == 1, what="the urgent")
+    for end in ends:
+        end.touch()
+    wait_for(lambda: fleet.journal.count("ended", key=key) == 1, what="the borrower's end")
+
+
 def test_a_child_that_has_just_ended_its_task_is_not_left_stopped(
     fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, ends: list[Path]
 ) -> None:

@@ -88,6 +88,7 @@ class Worker:
             bands,
             slots,
             preemption=PreemptionRule(max_freeze_s=MAX_FREEZE_S),
+            ways=frozenset(Method),
             spare=spare,
         )
         self.dispatcher.listen(["critical", "urgent"], 0.0)
@@ -336,3 +337,34 @@ def test_urgent_work_waits_for_one_checkpoint_and_no_longer(seed: int, slots: in
     assert all(job.began - at <= 0.02 + MOST_REST_S + ROUNDING_S for job, at in urgent)
     quick = sum(job.began - at <= 0.02 + ROUNDING_S for job, at in urgent)
     assert quick >= len(urgent) * 0.7
+
+
+@given(seed=st.integers(0, 2**32), slots=st.integers(2, 4), lend=st.integers(0, 1))
+def test_what_is_reserved_is_there_at_once_though_it_is_lent(
+    seed: int, slots: int, lend: int
+) -> None:
+    """To tasks that give way, and to as many others as the policy lends it to."""
+    chance = Random(seed)
+    reserve = chance.randint(1, slots - 1)
+    bands = (Band("critical", 0, preempts=True, reserve=reserve, lend=lend), Band("optional", 1))
+    worker = Worker(slots, reserve, chance, 0.0, bands)
+    worker.dispatcher.listen([], worker.now)
+    urgent, others, most = [], [], 0
+    for _ in range(200):
+        worker.advance(worker.now + chance.expovariate(5))
+        running = [job for job in worker.children if job.band == "critical"]
+        if chance.random() < 0.5 and len(running) < reserve - lend:
+            job = worker.offer("critical", chance.uniform(0.01, 0.5))
+            urgent.append((job, worker.now))
+        else:
+            methods = chance.choice((FREEZABLE, FREEZABLE, ()))
+            others.append(worker.offer("optional", chance.uniform(0.1, 2.0), methods))
+        lesser = [job for job in worker.children if job.band == "optional" and job.ran_since]
+        most = max(most, len(lesser))
+        stubborn = [job for job in lesser if not job.methods]
+        assert len(stubborn) <= slots - reserve + lend + min(reserve, len(lesser) - len(stubborn))
+    worker.advance(worker.now + 10_000)
+
+    assert not worker.children
+    assert all(job.began == at for job, at in urgent)
+    assert most == slots

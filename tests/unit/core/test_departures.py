@@ -7,7 +7,7 @@ from celery_budget.core.departures import DEAF_S, MOST_REST_S, PATIENCE_S, REST_
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.model import Band
-from celery_budget.policy.preemption import Method, PreemptionRule
+from celery_budget.policy.preemption import Method
 from tests.unit.core.worker import NOW, ticket
 
 BANDS = [
@@ -19,7 +19,7 @@ BANDS = [
 
 def worker(slots: int = 2, spare: int = 0) -> Dispatcher:
     """Make a worker whose tasks may leave, and be frozen with spare children."""
-    return Dispatcher(BANDS, slots, preemption=PreemptionRule(), spare=spare)
+    return Dispatcher(BANDS, slots, ways=frozenset(Method), spare=spare)
 
 
 def leaving(band: str = "optional", task: str = "steps", *others: Method) -> Ticket:

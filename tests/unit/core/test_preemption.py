@@ -11,6 +11,7 @@ from celery_budget.policy.model import Band
 from celery_budget.policy.preemption import Method, PreemptionRule
 from tests.unit.core.worker import NOW, ticket
 
+WAYS = frozenset(Method)
 BANDS = [
     Band("critical", 0, preempts=True),
     Band("important", 1, weight=4.0),
@@ -21,7 +22,7 @@ BANDS = [
 def worker(slots: int = 2, spare: int = 1, max_freeze_s: float = 30.0) -> Dispatcher:
     """Make a worker that may freeze."""
     return Dispatcher(
-        BANDS, slots, preemption=PreemptionRule(max_freeze_s=max_freeze_s), spare=spare
+        BANDS, slots, preemption=PreemptionRule(max_freeze_s=max_freeze_s), ways=WAYS, spare=spare
     )
 
 
@@ -67,7 +68,7 @@ def test_the_least_urgent_band_gives_way() -> None:
 def test_a_band_with_more_than_its_share_gives_way_first() -> None:
     """The optional band has its fifth and the important one more than four."""
     bands = [BANDS[0], Band("important", 1), Band("optional", 2, weight=4.0)]
-    dispatcher = Dispatcher(bands, 5, preemption=PreemptionRule(), spare=1)
+    dispatcher = Dispatcher(bands, 5, ways=WAYS, spare=1)
     important = [freezable("important") for _ in range(4)]
     run(dispatcher, *important, freezable("optional"))
 
