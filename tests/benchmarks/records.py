@@ -52,11 +52,11 @@ class Journal:
         os.write(self._file, f"{band} {published!r} {started!r} {ended!r}\n".encode())
 
 
-def read_records(directory: Path) -> list[Record]:
-    """Collect what all processes of one run wrote, in no order."""
+def read_records(directory: Path, pid: int | None = None) -> list[Record]:
+    """Collect what one process, or all of one run, wrote; in no order."""
     lines = (
         line.split()
-        for path in directory.glob("*.records")
+        for path in directory.glob(f"{'*' if pid is None else pid}.records")
         for line in path.read_text().splitlines()
     )
     return [Record(band, float(p), float(s), float(e)) for band, p, s, e in lines]

@@ -139,9 +139,9 @@ class Run:
         """Tell how many bodies have run."""
         return read_progress(self._directory)
 
-    def records(self) -> list[Record]:
-        """Collect what the timed tasks told so far."""
-        return read_records(self._directory)
+    def records(self, pid: int | None = None) -> list[Record]:
+        """Collect what the timed tasks told so far, those of one process or all."""
+        return read_records(self._directory, pid)
 
     def _spawn(self, arguments: Sequence[str], name: str | None = None) -> OwnedProcess:
         process = OwnedProcess(

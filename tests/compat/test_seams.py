@@ -140,15 +140,28 @@ def test_a_flush_keeps_the_tasks_that_children_run() -> None:
     class Job:
         def __init__(self, number: int, accepted: bool, ready: bool) -> None:
             self._job, self._accepted, self._ready = number, accepted, ready
+            self._write_to = SimpleNamespace(inqW_fd=number * 10)
 
         def ready(self) -> bool:
             return self._ready
 
     running, waiting, done = Job(1, True, False), Job(2, False, False), Job(3, True, True)
     cache = {job._job: job for job in (running, waiting, done)}
-    seams.flush(SimpleNamespace(_pool=SimpleNamespace(_cache=cache), flush=cache.clear))
+    busy = {10, 20, 30}
+
+    def drop() -> None:
+        cache.clear()
+        busy.clear()
+
+    workers = SimpleNamespace(_cache=cache, _busy_workers=busy)
+    seams.flush(SimpleNamespace(_pool=workers, flush=drop))
 
     assert {1: running} == cache
+    assert {10} == busy
+    clears = "self._busy_workers.clear()" in inspect.getsource(AsynPool.flush)
+    assert clears == (VERSION[:2] == (5, 6))
+    assert "job._write_to = proc" in inspect.getsource(AsynPool._create_write_handlers)
+    assert "busy_workers" in inspect.getsource(AsynPool._create_write_handlers)
     seams.flush(SimpleNamespace(_pool=None))  # as a cold shutdown leaves it
 
 

@@ -31,8 +31,11 @@ def child_index(pool: Any, pid: int) -> int | None:
 def flush(pool: Any) -> None:
     """Let the prefork pool drop what no child has taken, and nothing that a child runs.
 
-    Celery 5.6.0 drops all: nobody is told of their ends, and no slot becomes free again.
-    Relies on `TaskPool._pool`, `Pool._cache` and the jobs' `_job`, `_accepted` and `ready`.
+    Celery 5.6.0 drops all: nobody is told of their ends, and no slot becomes free again. It also
+    takes all children for idle then: what the pool is given next may be written to one that works,
+    and waits there for as long as that does.
+    Relies on `TaskPool._pool`, `Pool._cache`, on the jobs' `_job`, `_accepted`, `ready` and
+    `_write_to` (the child), and on `AsynPool._busy_workers` (descriptors, by `inqW_fd`).
     """
     if pool._pool is None:
         return  # a cold shutdown has stopped it, and nothing is left to drop
@@ -42,6 +45,9 @@ def flush(pool: Any) -> None:
     for job in running:
         if not job.ready():
             cache[job._job] = job
+            child = getattr(job, "_write_to", None)
+            if child is not None:
+                pool._pool._busy_workers.add(child.inqW_fd)
 
 
 def hand_out(pool: Any, hub: Any) -> None:
