@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from celery_budget.core.decisions import Decision, Freeze, Start, Stay, Wait, Yield
+from celery_budget.core.decisions import Freeze, Start, Stay, Wait, Yield
 from celery_budget.core.departures import DEAF_S, MOST_REST_S, PATIENCE_S, REST_S
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.model import Band
 from celery_budget.policy.preemption import Method
-from tests.unit.core.worker import NOW, ticket
+from tests.unit.core.worker import NOW, run, ticket
 
 BANDS = [
     Band("critical", 0, preempts=True),
@@ -27,19 +27,6 @@ def leaving(band: str = "optional", task: str = "steps", *others: Method) -> Tic
     made = ticket(band, task=task)
     made.methods = (Method.CHECKPOINT, *others)
     return made
-
-
-def run(dispatcher: Dispatcher, *tickets: Ticket, now: float = NOW) -> list[Decision]:
-    """Offer tickets and perform all decisions."""
-    for each in tickets:
-        dispatcher.offer(each, now)
-    performed: list[Decision] = []
-    while (decision := dispatcher.decide(now)) is not None:
-        performed.append(decision)
-        assert len(performed) < 100
-        if isinstance(decision, Wait):
-            break
-    return performed
 
 
 def asked(dispatcher: Dispatcher, now: float) -> list[Ticket]:

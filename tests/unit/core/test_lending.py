@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from celery_budget.core.decisions import Decision, Freeze, Start, Thaw, Wait, Yield
+from celery_budget.core.decisions import Decision, Freeze, Start, Thaw, Yield
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.model import Band
 from celery_budget.policy.preemption import Method
-from tests.unit.core.worker import NOW, ticket
+from tests.unit.core.worker import NOW, run, ticket
 
 FREEZE, CHECKPOINT = (Method.FREEZE,), (Method.CHECKPOINT,)
 
@@ -32,19 +32,6 @@ def optional(methods: tuple[Method, ...] = ()) -> Ticket:
     made = ticket("optional")
     made.methods = methods
     return made
-
-
-def run(dispatcher: Dispatcher, *tickets: Ticket, now: float = NOW) -> list[Decision]:
-    """Offer tickets and perform all decisions."""
-    for each in tickets:
-        dispatcher.offer(each, now)
-    performed: list[Decision] = []
-    while (decision := dispatcher.decide(now)) is not None:
-        performed.append(decision)
-        assert len(performed) < 100
-        if isinstance(decision, Wait):
-            break
-    return performed
 
 
 def started(decisions: list[Decision]) -> list[Ticket]:

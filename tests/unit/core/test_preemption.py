@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from celery_budget.core.decisions import Decision, Freeze, Start, Thaw, Wait
+from celery_budget.core.decisions import Freeze, Start, Thaw, Wait
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.model import Band
 from celery_budget.policy.preemption import Method, PreemptionRule
-from tests.unit.core.worker import NOW, ticket
+from tests.unit.core.worker import NOW, run, ticket
 
 WAYS = frozenset(Method)
 BANDS = [
@@ -31,18 +31,6 @@ def freezable(band: str) -> Ticket:
     made = ticket(band)
     made.methods = (Method.FREEZE,)
     return made
-
-
-def run(dispatcher: Dispatcher, *tickets: Ticket, now: float = NOW) -> list[Decision]:
-    """Offer tickets and perform all decisions."""
-    for each in tickets:
-        dispatcher.offer(each, now)
-    performed: list[Decision] = []
-    while (decision := dispatcher.decide(now)) is not None:
-        performed.append(decision)
-        if isinstance(decision, Wait):
-            break
-    return performed
 
 
 def victim(dispatcher: Dispatcher, now: float) -> Ticket:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import count
 from math import inf
 
-from celery_budget.core.decisions import Start
+from celery_budget.core.decisions import Decision, Start, Wait
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.ticket import Ticket
 
@@ -45,3 +45,16 @@ def run_all(dispatcher: Dispatcher, now: float = NOW, service_s: float = 1.0) ->
         now += service_s
         dispatcher.ended(order[-1], now)
     return order
+
+
+def run(dispatcher: Dispatcher, *tickets: Ticket, now: float = NOW) -> list[Decision]:
+    """Offer tickets and perform all decisions, up to a wait."""
+    for each in tickets:
+        dispatcher.offer(each, now)
+    performed: list[Decision] = []
+    while (decision := dispatcher.decide(now)) is not None:
+        performed.append(decision)
+        assert len(performed) < 100, "it decides for ever"
+        if isinstance(decision, Wait):
+            break
+    return performed
