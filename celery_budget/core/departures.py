@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from math import inf
 
-from celery_budget.core.bands import BandState
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.preemption import Method
 
@@ -62,13 +61,10 @@ class Departures:
         """Whether something was asked to leave and has not."""
         return bool(self._asked)
 
-    def started(self, ticket: Ticket, state: BandState) -> bool:
-        """Take note of a ticket that starts; tell whether it can leave."""
+    def started(self, ticket: Ticket) -> None:
+        """Take note of a ticket that starts."""
         if self.would_leave(ticket):
             self._able.add(ticket)
-            state.leaving += 1
-            return True
-        return False
 
     def would_leave(self, ticket: Ticket) -> bool:
         """Tell whether a ticket could leave a slot, once it has one."""

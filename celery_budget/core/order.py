@@ -101,6 +101,10 @@ class Order:
                     lending = state.rule.rank
         self.kept, self.given, self.lendable, self.lending = kept, given, lendable, lending
 
+    def lends_to(self, state: BandState) -> bool:
+        """Tell whether kept slots are lent to those of a band's tickets that give way."""
+        return self.lendable > 0 and state.rule.rank > self.lending
+
     def below(self, state: BandState) -> BandState | None:
         """Give the next less urgent band; None for the last."""
         place = state.rule.rank + 1

@@ -128,7 +128,7 @@ class Preemption:
     def lends_to(self, ticket: Ticket, state: BandState) -> bool:
         """Tell whether a ticket may use a slot that is kept, as it would give way itself."""
         order = self._order
-        if not order.lendable or state.rule.rank <= order.lending:
+        if not order.lends_to(state):
             return False
         return self._departures.would_leave(ticket) or (
             Method.FREEZE in ticket.methods and self._freezable(order.lending) > 0
@@ -138,9 +138,9 @@ class Preemption:
         """Tell how many kept slots a band may use, if its tickets do what its rule says."""
         order = self._order
         ways = self._ways.intersection(state.rule.preempt or ())
-        if not ways or not order.lendable or state.rule.rank <= order.lending:
+        if not ways or not order.lends_to(state):
             return 0
-        left = order.lendable - max(0, min(order.lendable, self._room(order.lending)))
+        left = max(0, order.lendable - self._room(order.lending))
         return left if ways - {Method.FREEZE} else min(left, self._freezable(order.lending))
 
     def _freezable(self, rank: int) -> int:
@@ -150,8 +150,15 @@ class Preemption:
 
     def started(self, ticket: Ticket, state: BandState) -> None:
         """Take note of a ticket that starts and may give way."""
-        if not self._departures.started(ticket, state) and Method.FREEZE in ticket.methods:
-            state.yielding += 1
+        self._departures.started(ticket)
+        self._count(ticket, state, 1)
+
+    def _count(self, ticket: Ticket, state: BandState, change: int) -> None:
+        """Count a ticket that gets a slot (1) or gives it up (-1) by how it could give way."""
+        if self._departures.can_leave(ticket):
+            state.leaving += change
+        elif Method.FREEZE in ticket.methods:
+            state.yielding += change
 
     def make_room(
         self, cause: BandState, head: Ticket, slots: int, now: float
@@ -286,8 +293,9 @@ class Preemption:
         order = self._order
         state = self._running[ticket][0]
         # In its slot it could give way again, so that even a kept one is lent to it.
-        lent = order.lendable > 0 and state.rule.rank > order.lending
-        return self.unkept(free) + lent > 0 and (is_owed or not order.is_waiting_above(state))
+        return self.unkept(free) + order.lends_to(state) > 0 and (
+            is_owed or not order.is_waiting_above(state)
+        )
 
     def _next(self, now: float) -> tuple[Ticket, bool] | None:
         """Choose what gets a slot again first.
@@ -308,19 +316,11 @@ class Preemption:
         return None if chosen is None or best is None else (chosen, not best[0])
 
     def _leave_slot(self, ticket: Ticket) -> None:
-        state = self._running[ticket][0]
-        if self._departures.can_leave(ticket):
-            state.leaving -= 1
-        else:
-            state.yielding -= 1
+        self._count(ticket, self._running[ticket][0], -1)
         self.outside += 1
 
     def _return_to_slot(self, ticket: Ticket) -> None:
-        state = self._running[ticket][0]
-        if self._departures.can_leave(ticket):
-            state.leaving += 1
-        else:
-            state.yielding += 1
+        self._count(ticket, self._running[ticket][0], 1)
         self.outside -= 1
 
     def _add(self, ticket: Ticket, since: float, now: float) -> None:
@@ -347,10 +347,8 @@ class Preemption:
         if since is not None or ticket in self._beside:
             self._beside.pop(ticket, None)
             self.outside -= 1
-        elif self._departures.can_leave(ticket):
-            state.leaving -= 1
-        elif Method.FREEZE in ticket.methods:
-            state.yielding -= 1
+        else:
+            self._count(ticket, state, -1)
         is_awaited = self._departures.ended(ticket, now, has_left=has_left)
         return self._frozen_s.pop(ticket, 0.0), is_awaited
 

@@ -71,8 +71,9 @@ def _obstacle_to_evict(consumer: Consumer) -> str:
 
 
 def _obstacle_to_freeze(consumer: Consumer) -> str:
-    if seams.pool_kind(consumer.pool) is not PoolKind.PREFORK or consumer.hub is None:
-        return "only a prefork pool with an event loop can (--pool prefork)"
+    why_not = _obstacle_to_evict(consumer)
+    if why_not:
+        return why_not
     if seams.writes_ahead(consumer.pool):
         return "with -O fast a frozen child would keep the tasks that it got ahead"
     if seams.most_slots(consumer):

@@ -111,3 +111,12 @@ def make(redis_server: RedisServer, tmp_path: Path) -> Iterator[Make]:
     yield set_up
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def ends(fleet: Fleet) -> Iterator[list[Path]]:
+    """Files for which tasks wait; all are there when the test ends."""
+    paths = [fleet.gate() for _ in range(4)]
+    yield paths
+    for path in paths:
+        path.touch()

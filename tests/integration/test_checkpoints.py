@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -44,15 +43,6 @@ def shop(fleet: Fleet) -> ModuleType:
 def start(fleet: Fleet, *arguments: str, **shop: Any) -> Worker:
     """Start a worker whose optional tasks may leave."""
     return fleet.start(*arguments, concurrency=SLOTS, **{"policy": POLICY, **shop})
-
-
-@pytest.fixture
-def ends(fleet: Fleet) -> Iterator[list[Path]]:
-    """Files for which tasks wait; all are there when the test ends."""
-    paths = [fleet.gate() for _ in range(4)]
-    yield paths
-    for path in paths:
-        path.touch()
 
 
 def fill(

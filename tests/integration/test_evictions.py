@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,15 +37,6 @@ def shop(fleet: Fleet) -> ModuleType:
 def start(fleet: Fleet, *arguments: str, **shop: Any) -> Worker:
     """Start a worker with one slot, whose optional tasks may be evicted."""
     return fleet.start(*arguments, concurrency=1, **{"policy": POLICY, **shop})
-
-
-@pytest.fixture
-def ends(fleet: Fleet) -> Iterator[list[Path]]:
-    """Files for which tasks wait; all are there when the test ends."""
-    paths = [fleet.gate() for _ in range(2)]
-    yield paths
-    for path in paths:
-        path.touch()
 
 
 @pytest.mark.parametrize("task", ["wait", "wait_late"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -48,15 +47,6 @@ def shop(fleet: Fleet) -> ModuleType:
 def start(fleet: Fleet, *arguments: str, **shop: Any) -> Worker:
     """Start a worker that freezes."""
     return fleet.start(*arguments, concurrency=SLOTS, **{"policy": POLICY, **shop})
-
-
-@pytest.fixture
-def ends(fleet: Fleet) -> Iterator[list[Path]]:
-    """Files for which tasks wait; all are there when the test ends."""
-    paths = [fleet.gate() for _ in range(4)]
-    yield paths
-    for path in paths:
-        path.touch()
 
 
 def fill(shop: ModuleType, wait_for: WaitFor, fleet: Fleet, key: str, gate: Path) -> None:
