@@ -50,6 +50,8 @@ class Allowance:
         looked: When that was reckoned last, Unix seconds.
         degrades: Whether its level asks tasks to do less.
         action: What its level asks for before it is used up; None: nothing.
+        is_used_up: Whether all there is was spent or is held by workers. What this one holds it
+            may use all the same.
         is_exhausted: Whether the ledger had too little for what was needed.
         free_at: When it may have enough, microseconds of the ledger's clock; 0: not known.
         is_contended: Whether other workers want some of it too, as last heard.
@@ -84,6 +86,7 @@ class Allowance:
         "is_contended",
         "is_exhausted",
         "is_time",
+        "is_used_up",
         "local",
         "looked",
         "may_return",
@@ -123,7 +126,7 @@ class Allowance:
         self.pace = 0.0
         self.looked = 0.0
         self.action: Action | None = None
-        self.degrades = False
+        self.degrades = self.is_used_up = False
         self.is_exhausted = False
         self.is_contended = False
         self.returns_at = inf
@@ -153,7 +156,7 @@ class Allowance:
             self.is_capacity = rule.is_capacity
             self.free = 0
         self.action = None
-        self.degrades = False
+        self.degrades = self.is_used_up = False
         self.returns_at = inf
 
     @property
@@ -181,17 +184,18 @@ class Allowance:
         if self.ends < inf:
             left += granted.others + self.held
         used = 1 - left / self.rule.fresh
+        self.is_used_up = used >= 1
         self.action = None
         self.degrades = False
         for share, action in self.budget.actions:
-            if used >= share and (share < 1 or action is not _HOLD):
+            if share <= used and share < 1:
                 self.action = action
                 self.degrades |= action is _DEGRADE
 
     @property
     def asks_for(self) -> Action:
         """What to do with tickets for which it has too little."""
-        if self.is_exhausted and not self.may_return:
+        if self.is_used_up or (self.is_exhausted and not self.may_return):
             return self.budget.actions[-1][1]
         return self.action or _HOLD
 

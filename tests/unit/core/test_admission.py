@@ -60,7 +60,7 @@ def test_nothing_happens_before_the_ledger_has_said_that_it_is_used_up(action: A
 
 @pytest.mark.parametrize(
     ("level", "action", "is_degraded"),
-    [(0.5, None, False), (0.8, None, True), (0.9, Action.DEMOTE, True), (1.0, Action.SHED, True)],
+    [(0.5, None, False), (0.8, None, True), (0.9, Action.DEMOTE, True), (1.0, Action.DEMOTE, True)],
 )
 def test_steps_begin_at_their_shares(
     level: float, action: Action | None, is_degraded: bool
@@ -74,6 +74,17 @@ def test_steps_begin_at_their_shares(
     verdict = group(other, stepped).judge((1, 1))
 
     assert (action, is_degraded) == (verdict.action, verdict.is_degraded)
+
+
+@pytest.mark.parametrize("action", [Action.DEGRADE, Action.DEMOTE, Action.SHED])
+def test_what_a_worker_holds_of_a_used_up_account_is_used(action: Action) -> None:
+    """The account has nothing left because this worker was given the rest of it."""
+    last = allowance((1.0, action), free=10)
+    last.heard(Granted(10, 0, 0))
+
+    assert (None, None, False) == group(last).judge((10,))
+    verdict = group(last).judge((11,))
+    assert (verdict.action or Action.DEGRADE, True) == (action, verdict != (None, None, False))
 
 
 def test_the_graver_of_two_actions_is_taken() -> None:
