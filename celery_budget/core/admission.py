@@ -262,7 +262,7 @@ class Group:
         tenants: Who has tickets in it; the queue's matter.
         live: How many of its tickets wait for a budget.
         waits_for: The allowance that it waits for; None while it does not.
-        since: Since when it waits, Unix seconds.
+        since: Since when it waits, or goes on after that, Unix seconds.
         needs: What the first of its tickets needs of each allowance, while it waits.
         number: Of its place in the line that it waits in.
         costs: By task, what to set aside, and the version of the profiles that says so.

@@ -367,12 +367,13 @@ class Dispatcher:
         others = accounts.block(group, verdict, costs, now)
         state.queue.block(group)
         if others:
-            self.wake(others)
+            self.wake(others, now)
         return None
 
-    def wake(self, groups: Iterable[Group]) -> None:
+    def wake(self, groups: Iterable[Group], now: float) -> None:
         """Let groups compete again that have waited for a budget."""
         for group in groups:
+            group.since = now
             if group.is_blocked:
                 self._order.bands[group.rank].queue.unblock(group)
 
@@ -481,7 +482,7 @@ class Dispatcher:
             assert self.accounts is not None
             woken = self.accounts.ended(ticket, costs, usage, now, ran=ran, is_whole=not has_left)
             if woken:
-                self.wake(woken)
+                self.wake(woken, now)
 
     def _vacate(self, ticket: Ticket, state: BandState, now: float, *, has_left: bool) -> float:
         """Keep the slot of a ticket for whom it was to leave; tell how long it was frozen."""

@@ -22,17 +22,18 @@ from kombu.common import ignore_errors
 
 from celery_budget.board import PoolKind
 from celery_budget.core.accounts import Accounts
+from celery_budget.core.calendar import calendar_window
 from celery_budget.core.dispatcher import Dispatcher
+from celery_budget.core.reporting import LEASE_S
 from celery_budget.policy.budget import Scope
 from celery_budget.policy.preemption import Method
 from celery_budget.worker import seams
-from celery_budget.worker.calendar import calendar_window
 from celery_budget.worker.changes import Changes
 from celery_budget.worker.channels import Channels, windows
 from celery_budget.worker.control import steps
 from celery_budget.worker.demand import GrowingDemand, LimitedDemand
 from celery_budget.worker.intake import Intake
-from celery_budget.worker.leases import LEASE_S, Leases
+from celery_budget.worker.leases import Leases
 from celery_budget.worker.live import LivePolicy
 from celery_budget.worker.metering import Metering
 from celery_budget.worker.moves import Moves

@@ -22,6 +22,7 @@ from celery.utils.log import get_logger
 
 from celery_budget.core.exchange import Answer, Report
 from celery_budget.core.lesson import Lesson
+from celery_budget.core.reporting import IDLE_S, LEASE_S, LEAST_S, TICK_S, next_us, pause_s
 from celery_budget.errors import LedgerUnavailable
 from celery_budget.policy.live import Live
 from celery_budget.worker.lessons import Heard, Lessons
@@ -34,22 +35,9 @@ if TYPE_CHECKING:
 
 logger = get_logger(__name__)
 
-#: Length of a lease, seconds: for how long a worker may use what it was granted without hearing
-#: from the ledger, and after which what a dead one held is free. Longer than a restart of Redis or
-#: a pause of either side, short enough to wait for.
-LEASE_S = 5.0
-
 #: A worker stops using what it holds this much before its lease ends: clocks drift, and the
 #: ledger's lease began when the report arrived, ours when it was sent, which is earlier.
 MARGIN_S = 0.25
-
-#: Between two reports while something is spent or waited for, and while nothing is.
-TICK_S = 0.05
-IDLE_S = 1.0
-
-#: Between two reports at least, however urgent. With ticks this bounds the ledger's work to 100
-#: calls a second and worker, which only the first use of ever new accounts reaches.
-LEAST_S = 0.01
 
 #: Open bands wait so long for an answer, and not until the lease ends: whoever calls a band open
 #: would rather spend too much than wait. 20 times what an exchange takes (docs/explanation/
@@ -61,9 +49,6 @@ RENEWED_S = LEASE_S / 4
 
 #: How long a worker that ends waits for the ledger.
 CLOSED_S = 2.0
-
-#: Wants of a worker that is late count this many ticks.
-LATE_TICKS = 3
 
 #: After a failure: wait so long, doubled each time up to the most, and shuffled, so that a fleet
 #: does not come back in one moment.
@@ -303,21 +288,16 @@ class Leases:
         """Tell how long after the last report the next one is due, seconds."""
         if self._failed is not None:
             return self._retry_s
-        accounts = self._accounts
-        if accounts.is_urgent or self._is_refreshed:
+        if self._is_refreshed:
             return LEAST_S
-        if accounts.is_moving:
-            return TICK_S
-        free_s = (accounts.next_us() - self._ledger_us(now)) / _MICROS
-        return max(LEAST_S, min(now + free_s - self._last, IDLE_S))
+        return pause_s(self._accounts, now - self._last, self._ledger_us(now))
 
     def _send(self, now: float, *, is_last: bool = False) -> None:
         sent = self._failed
         if sent is None:
             lines = self._accounts.lines(time(), self._ledger_us(now), self._slots())
             self._number += 1
-            late_us = int(LATE_TICKS * TICK_S * _MICROS)
-            report = Report(self._worker, self._number, self._epoch, late_us, lines)
+            report = Report(self._worker, self._number, self._epoch, next_us(), lines)
             lesson = self._lessons.last() if is_last else self._lessons.due(now)
             sent = _Sent(report, now, lesson)
         else:

@@ -252,7 +252,7 @@ class Pump:
     def resumed(self, groups: list[Group]) -> None:
         """Go on with groups that have waited for a budget."""
         if groups:
-            self.dispatcher.wake(groups)
+            self.dispatcher.wake(groups, time())
             self._is_resumed = True
 
     def amend(self, policy: Policy, headers: tuple[str, ...], paused: list[str]) -> None:

@@ -19,8 +19,8 @@ from random import Random
 
 import click
 
+from celery_budget.core.reporting import LEASE_S
 from celery_budget.embedded import RedisServer
-from celery_budget.worker.leases import LEASE_S
 from tests.budgets import MILLION, Budgets, most_at_once, most_within, publish
 
 _WORKERS, _SLOTS = 3, 2

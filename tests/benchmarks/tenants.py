@@ -21,17 +21,17 @@ from rich.console import Console
 from rich.table import Table
 
 from celery_budget.core.accounts import Accounts
+from celery_budget.core.calendar import calendar_window
 from celery_budget.core.decisions import Start
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.exchange import Report
 from celery_budget.core.groups import FORGOTTEN_S
+from celery_budget.core.reporting import LEASE_S, LEAST_S, TICK_S
 from celery_budget.core.ticket import Ticket
 from celery_budget.embedded import RedisServer
 from celery_budget.policy.load import load
 from celery_budget.stores.redis.connect import connect
 from celery_budget.stores.redis.ledger import RedisLedger
-from celery_budget.worker.calendar import calendar_window
-from celery_budget.worker.leases import LEASE_S, LEAST_S, TICK_S
 
 _POLICY = {"budgets": {"tenant:*": {"usd": {"limit": "1000/1d"}}}}
 _MICROS = 1_000_000
@@ -99,7 +99,7 @@ class Worker:
         report = Report("bench:1:1", next(self._reports), self._epoch, _LATE_US, lines)
         answer = self._ledger.exchange(report)
         self._epoch = answer.epoch
-        self.dispatcher.wake(self.accounts.heard(lines, answer, now))
+        self.dispatcher.wake(self.accounts.heard(lines, answer, now), now)
 
 
 class Tenants:

@@ -148,6 +148,15 @@ def test_the_import_goes_on_after_the_payment(example: Example) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="samples /proc")
+@pytest.mark.parametrize("example", ["try_a_policy"], indirect=True)
+def test_the_policy_is_tried_without_servers(example: Example) -> None:
+    """The same figures as on the page, on any machine."""
+    printed = example.run("try.py", "budget.toml", "patient.toml")
+
+    assert 2 == len(printed.splitlines())
+    assert printed in (EXAMPLES / "try_a_policy" / "README.md").read_text()
+
+
 @pytest.mark.parametrize("example", ["stop_a_runaway"], indirect=True)
 def test_the_large_picture_gives_up(example: Example) -> None:
     """Memory that a task may not have is given back while it runs, and the reason is told."""

@@ -15,17 +15,17 @@ from celery_budget.policy.budget import Scope
 from celery_budget.policy.live import Pause
 from celery_budget.policy.load import load
 from celery_budget.policy.model import Policy
-from tests.properties.test_budgets import (
+from celery_budget.simulate.clock import BEGIN
+from tests.properties.fleet import (
     BANDS,
     ONE,
     Fleet,
-    FleetWorker,
-    Job,
+    Member,
     Watch,
     rules,
     units_of,
 )
-from tests.properties.virtual import BEGIN, repeatable
+from tests.properties.virtual import repeatable
 
 PAUSES = (
     Pause(Scope.FLEET, "*"),
@@ -35,12 +35,12 @@ PAUSES = (
 )
 
 
-def follow(worker: FleetWorker, policy: Policy, version: int, pauses: Sequence[Pause] = ()) -> None:
+def follow(worker: Member, policy: Policy, version: int, pauses: Sequence[Pause] = ()) -> None:
     """Go over to another policy, as a worker does."""
     worker.accounts.amend(policy, version, pauses)
     paused = [pause.pattern for pause in pauses if pause.scope is Scope.BAND]
-    worker.dispatcher.amend(policy, paused, worker.fleet.now)
-    worker.pump()
+    worker.dispatcher.amend(policy, paused, worker.clock.now)
+    worker.turn()
 
 
 def is_paused(pause: Pause, ticket: Ticket) -> bool:
@@ -65,34 +65,36 @@ def test_changes_lose_nothing_and_limits_hold_all_the_same(
     fleet = Fleet(policies[0], workers, slots, rng)
     offered = []
     for _ in range(jobs):
-        worker = rng.choice(fleet.workers)
+        worker = rng.choice(fleet.members)
 
-        def publish(worker: FleetWorker = worker) -> None:
+        def publish(worker: Member = worker) -> None:
             tokens = rng.randrange(ONE, 8 * ONE)
-            ticket = fleet.ticket(
+            job = fleet.make(
                 rng.choice("ab"),
                 rng.choice("xy"),
+                rng.choice((0.001, 0.02, 0.3)),
                 rng.choice(("", "one", "two")),
+                usage={"tokens": tokens},
                 memory=rng.randrange(1, 100),
                 tokens=tokens,
             )
-            offered.append(ticket)
-            worker.hold(Job(ticket, rng.choice((0.001, 0.02, 0.3)), {"tokens": tokens}))
+            offered.append(job)
+            worker.hold(job)
 
-        fleet.at(BEGIN + rng.uniform(0, 3), publish)
+        fleet.clock.at(BEGIN + rng.uniform(0, 3), publish)
     pauses = []
     for number, each in enumerate(policies[1:], 1):
         loaded, at = load(each), BEGIN + number
         pause = rng.choice(PAUSES)
         pauses.append((pause, at + 0.1, at + 0.9))
-        for worker in fleet.workers:
-            fleet.at(
+        for worker in fleet.members:
+            fleet.clock.at(
                 at + rng.uniform(0, 0.1),
                 lambda worker=worker, loaded=loaded, number=number, pause=pause: follow(  # type: ignore[misc]
                     worker, loaded, 2 * number, [pause]
                 ),
             )
-            fleet.at(
+            fleet.clock.at(
                 at + 0.9 + rng.uniform(0, 0.1),
                 lambda worker=worker, loaded=loaded, number=number: follow(  # type: ignore[misc]
                     worker, loaded, 2 * number + 1
@@ -101,13 +103,13 @@ def test_changes_lose_nothing_and_limits_hold_all_the_same(
     changed = BEGIN + len(policies)
     fleet.run(changed - BEGIN)
     watch = Watch(fleet)
-    while len(fleet.runs) < jobs and fleet.now < BEGIN + 60:
+    while len(fleet.runs) < jobs and fleet.clock.now < BEGIN + 60:
         fleet.run(1.0, watch.look)
     fleet.run(1.0)
 
-    assert Counter(run.ticket for run in fleet.runs) == Counter(offered)
+    assert Counter(run.job for run in fleet.runs) == Counter(offered)
     for pause, begin, end in pauses:
-        assert not [r for r in fleet.runs if begin < r.started < end and is_paused(pause, r.ticket)]
+        assert not [r for r in fleet.runs if begin < r.started < end and is_paused(pause, r.job)]
     # Once what ran under an earlier policy has ended, nobody may be above the last one.
     late = [run for run in fleet.runs if run.started > changed + 0.3]
     fleet.runs = late
@@ -117,7 +119,7 @@ def test_changes_lose_nothing_and_limits_hold_all_the_same(
         assert fleet.most_at_once(lambda _: 1) <= everywhere["slots"]
     if "memory" in everywhere:
         assert fleet.most_at_once(lambda ticket: units_of("memory", ticket)) <= 100
-    for worker in fleet.workers:
+    for worker in fleet.members:
         held = [each.held for each in worker.accounts.allowances.values()]
         assert all(each >= 0 for each in held)
         assert not any(each.reserved for each in worker.accounts.allowances.values())
@@ -126,12 +128,12 @@ def test_changes_lose_nothing_and_limits_hold_all_the_same(
 def test_a_lowered_limit_takes_back_what_workers_have_at_hand() -> None:
     """Else it would hold only once all that was granted has been used up."""
     fleet = Fleet({"budgets": {"fleet": {"slots": 6}}}, 2, 4, Random(1))
-    fleet.fill(20, lambda: Job(fleet.ticket("default", "t"), 0.2))
+    fleet.fill(20, lambda: fleet.make("default", "t", 0.2))
     fleet.run(0.5)
-    for worker in fleet.workers:
+    for worker in fleet.members:
         follow(worker, load({"budgets": {"fleet": {"slots": 2}}}), 1)
     fleet.run(0.4)
-    before = fleet.now
+    before = fleet.clock.now
     fleet.run(5.0)
     assert 40 == len(fleet.runs)
     fleet.runs = [run for run in fleet.runs if run.started > before]
@@ -142,12 +144,12 @@ def test_a_lowered_limit_takes_back_what_workers_have_at_hand() -> None:
 def test_a_higher_limit_forgives_no_debt() -> None:
     """Who has overspent pays first, whatever is changed meanwhile."""
     fleet = Fleet({"budgets": {"fleet": {"tokens": "100/1h"}}}, 1, 1, Random(1))
-    (worker,) = fleet.workers
-    worker.hold(Job(fleet.ticket("default", "t", tokens=ONE), 0.1, {"tokens": 160 * ONE}))
+    (worker,) = fleet.members
+    worker.hold(fleet.make("default", "t", 0.1, usage={"tokens": 160 * ONE}, tokens=ONE))
     fleet.run(2.0)
     before = fleet.ledger.accounts()["fleet tokens"].balance
     follow(worker, load({"budgets": {"fleet": {"tokens": "150/1h"}}}), 1)
-    worker.hold(Job(fleet.ticket("default", "t", tokens=ONE), 0.1))
+    worker.hold(fleet.make("default", "t", 0.1, tokens=ONE))
     fleet.run(2.0)
     after = fleet.ledger.accounts()["fleet tokens"].balance
 
@@ -159,9 +161,9 @@ def test_the_same_policy_again_changes_nothing() -> None:
     """An operator who applies twice must not give twice."""
     policy = {"budgets": {"fleet": {"tokens": "100/1h"}}, "bands": BANDS, "default_band": "a"}
     fleet = Fleet(policy, 1, 1, Random(1))
-    (worker,) = fleet.workers
+    (worker,) = fleet.members
     for number in range(1, 6):
-        worker.hold(Job(fleet.ticket("a", "t", tokens=30 * ONE), 0.1, {"tokens": 30 * ONE}))
+        worker.hold(fleet.make("a", "t", 0.1, usage={"tokens": 30 * ONE}, tokens=30 * ONE))
         fleet.run(1.0)
         follow(worker, load(policy), number)
         fleet.run(1.0)
@@ -173,8 +175,8 @@ def test_the_same_policy_again_changes_nothing() -> None:
 def test_an_account_that_is_no_longer_there_gives_back_what_it_had() -> None:
     """Nobody would ever tell the ledger of it again."""
     fleet = Fleet({"budgets": {"fleet": {"tokens": "100/1h"}}}, 1, 2, Random(1))
-    (worker,) = fleet.workers
-    worker.hold(Job(fleet.ticket("default", "t", tokens=30 * ONE), 5.0, {"tokens": 10 * ONE}))
+    (worker,) = fleet.members
+    worker.hold(fleet.make("default", "t", 5.0, usage={"tokens": 10 * ONE}, tokens=30 * ONE))
     fleet.run(1.0)
     follow(worker, load({"budgets": {"fleet": {"starts": "9/1s"}}}), 1)
     fleet.run(1.0)

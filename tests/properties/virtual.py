@@ -1,37 +1,24 @@
-"""A worker on a virtual clock: the dispatcher's own code between simulated pool and broker.
+"""One worker of the simulation, fed by hand, and what its bands were served.
 
-Used by the simulations in this folder. Nothing here decides; it only lets time pass.
+Used by the simulations in this folder. Nothing here decides.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from heapq import heappop, heappush
 from itertools import accumulate, count
 from math import inf
 from random import Random
 
 from hypothesis import settings
 
-from celery_budget.core.decisions import Expire, Reason, Wait
-from celery_budget.core.dispatcher import Dispatcher
-from celery_budget.core.ticket import Ticket
-from celery_budget.policy.model import Band
-
-#: When every simulation begins, Unix seconds.
-BEGIN = 1_700_000_000.0
-
-
-class Job(Ticket):
-    """A ticket that knows how long it will run, seconds."""
-
-    __slots__ = ("length_s",)
-
-    length_s: float
-
+from celery_budget.policy.model import Band, Policy
+from celery_budget.simulate.broker import Queue
+from celery_budget.simulate.clock import BEGIN
+from celery_budget.simulate.job import Job, Run
+from celery_budget.simulate.worker import SimulatedWorker
+from celery_budget.simulate.world import World
 
 _numbers = count(1)
 
@@ -46,30 +33,37 @@ def job(
     name: str = "",
 ) -> Job:
     """Make a job, published now, of a task type of its band's own."""
-    made = Job(name or f"job-{next(_numbers)}", band, band, tenant, inf, expires, now)
-    made.length_s = length_s
-    return made
+    return Job(
+        name or f"job-{next(_numbers)}", band, band, tenant, inf, expires, now, length_s=length_s
+    )
 
 
-@dataclass(slots=True)
-class Run:
-    """One execution: Unix seconds; `ended` is inf while it goes on."""
+class Endless(Queue):
+    """A queue that is never empty, until it is stopped."""
 
-    job: Job
-    reason: Reason
-    started: float
-    ended: float = inf
+    def __init__(self, make: Callable[[], Job]) -> None:
+        super().__init__()
+        self._make = make
+        self.is_stopped = False
+
+    def __bool__(self) -> bool:
+        return len(self) > 0 or not self.is_stopped
+
+    def take(self) -> Job | None:
+        """Take the first, or a new one."""
+        if len(self) > 0:
+            return self.popleft()
+        return None if self.is_stopped else self._make()
 
 
-class VirtualWorker:
-    """Performs the dispatcher's decisions and lets jobs run for as long as they say.
+class VirtualWorker(SimulatedWorker):
+    """A worker alone in its world, with backlogs that never end.
 
     Args:
         bands: By rank.
         slots: Of the pool.
         rng: Decides how long messages are under way.
-        delay_s: Least and longest time of a message from being asked for to its arrival, for
-            each band of that name, or for all under "".
+        delay_s: As for a `Broker`.
     """
 
     def __init__(
@@ -80,34 +74,49 @@ class VirtualWorker:
         rng: Random | None = None,
         delay_s: dict[str, tuple[float, float]] | None = None,
     ) -> None:
-        self.now = BEGIN
-        self.dispatcher = Dispatcher(bands, slots)
-        self.runs: list[Run] = []
-        self.expired: list[Job] = []
-        self._rng = rng or Random(0)
-        self._delay_s = delay_s or {"": (0.001, 0.003)}
-        self._names = [band.name for band in bands]
-        self._queues: dict[str, deque[Job]] = {name: deque() for name in self._names}
-        self._makers: dict[str, Callable[[], Job]] = {}
-        self._under_way = dict.fromkeys(self._names, 0)
-        self._events: list[tuple[float, int, Callable[[], None]]] = []
-        self._fillers: list[Callable[[], None]] = []
-        self._order = count()
-        self._is_timed = False
-        self._has_broker = False
+        policy = Policy(bands=tuple(bands), default_band=bands[0].name)
+        seed = 0 if rng is None else rng.randrange(2**32)
+        self.world = World(policy, seed=seed, delay_s=delay_s)
+        self._fillers: dict[str, Callable[[], None]] = {}
+        self._is_open = False
+        super().__init__(self.world, "only", slots)
+
+    @property
+    def now(self) -> float:
+        """Unix seconds."""
+        return self.world.clock.now
+
+    @property
+    def runs(self) -> list[Run]:
+        """All executions since the beginning."""
+        return self.world.runs
+
+    @property
+    def expired(self) -> list[Job]:
+        """All jobs whose time was over."""
+        return self.world.expired
 
     def at(self, time: float, action: Callable[[], None]) -> None:
-        """Let something happen at a time."""
-        heappush(self._events, (time, next(self._order), action))
+        """Let something happen at a time, after which the worker looks."""
+
+        def act() -> None:
+            action()
+            self.turn()
+
+        self.world.clock.at(time, act)
 
     def hold(self, job: Job) -> None:
-        """Put a job into the worker's reach at once."""
+        """Put a job into the worker's reach, before it looks again."""
         self.dispatcher.offer(job, self.now)
+
+    def _arrive(self, job: Job) -> None:
+        super()._arrive(job)
+        self.turn()
 
     def publish(self, job: Job) -> None:
         """Put a job into the broker: it comes when the worker's window asks for it."""
         self._connect()
-        self._queues[job.band].append(job)
+        self.world.broker.queues[job.band].append(job)
 
     def keep_full(self, band: str, make: Callable[[], Job], *, held: int | None = None) -> None:
         """Let a band's backlog never end.
@@ -117,84 +126,44 @@ class VirtualWorker:
             make: Makes the next job.
             held: So many are in the worker's reach at any time; None: they wait in the broker.
         """
-        self._makers[band] = make
         if held is None:
             self._connect()
+            self.world.broker.queues[band] = Endless(make)
             return
 
         def fill() -> None:
-            while self._makers.get(band) is make and self.dispatcher.held(band) < held:
+            while self.dispatcher.held(band) < held:
                 self.hold(make())
 
-        self._fillers.append(fill)
+        self._fillers[band] = fill
 
     def stop(self, band: str) -> None:
         """End a backlog that `keep_full` began."""
-        del self._makers[band]
+        self._fillers.pop(band, None)
+        queue = self.world.broker.queues[band]
+        if isinstance(queue, Endless):
+            queue.is_stopped = True
 
     def _connect(self) -> None:
-        if not self._has_broker:
-            self._has_broker = True
-            self.dispatcher.listen(self._names, self.now)
+        if not self._is_open:
+            self._is_open = True
+            self.open()
+
+    def _fetch(self, band: str) -> None:
+        if self._is_open:
+            super()._fetch(band)
+
+    def turn(self) -> None:
+        """Fill up, and then look."""
+        for fill in self._fillers.values():
+            fill()
+        super().turn()
 
     def run(self, seconds: float) -> list[Run]:
         """Let time pass; give all executions since the beginning."""
-        until = self.now + seconds
-        self._turn()
-        while self._events and self._events[0][0] <= until:
-            self.now, _, action = heappop(self._events)
-            action()
-            self._turn()
-        self.now = until
-        return self.runs
-
-    def _turn(self) -> None:
-        for fill in self._fillers:
-            fill()
-        self._pump()
-        if self._has_broker:
-            self._fetch()
-
-    def _pump(self) -> None:
-        while (decision := self.dispatcher.decide(self.now)) is not None:
-            if isinstance(decision, Wait):
-                if not self._is_timed:
-                    self._is_timed = True
-                    self.at(decision.until, self._time_is_up)
-                return
-            ticket = decision.ticket
-            assert isinstance(ticket, Job)
-            if isinstance(decision, Expire):
-                self.expired.append(ticket)
-                continue
-            run = Run(ticket, decision.reason, self.now)
-            self.runs.append(run)
-            self.at(self.now + ticket.length_s, lambda run=run: self._end(run))  # type: ignore[misc]
-
-    def _time_is_up(self) -> None:
-        self._is_timed = False
-
-    def _end(self, run: Run) -> None:
-        run.ended = self.now
-        self.dispatcher.ended(run.job, self.now)
-
-    def _fetch(self) -> None:
-        for band in self._names:
-            queue, make = self._queues[band], self._makers.get(band)
-            for _ in range(self.dispatcher.window(band) - self._under_way[band]):
-                if queue:
-                    fetched = queue.popleft()
-                elif make is not None:
-                    fetched = make()
-                else:
-                    break
-                self._under_way[band] += 1
-                delay = self._rng.uniform(*self._delay_s.get(band, self._delay_s.get("", (0, 0))))
-                self.at(self.now + delay, lambda job=fetched: self._arrive(job))  # type: ignore[misc]
-
-    def _arrive(self, job: Job) -> None:
-        self._under_way[job.band] -= 1
-        self.hold(job)
+        self.turn()
+        self.world.clock.run(seconds)
+        return self.world.runs
 
 
 class Served:

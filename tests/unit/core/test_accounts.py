@@ -67,7 +67,7 @@ class Books:
         report = Report(f"worker {id(self)}", self._number, self._epoch, 150_000, lines)
         answer = self.ledger.exchange(report)
         self._epoch = answer.epoch
-        self.dispatcher.wake(self.accounts.heard(lines, answer, self.now))
+        self.dispatcher.wake(self.accounts.heard(lines, answer, self.now), self.now)
         return lines
 
     def start(self, band: str = "default", **cost: int) -> Ticket:
@@ -227,7 +227,7 @@ def test_without_the_ledger_each_band_does_as_it_says(on_loss: str, started: int
     books.decide()
     books.end(first, usd=5 * ONE)
     books.exchange()
-    books.dispatcher.wake(books.accounts.lose())
+    books.dispatcher.wake(books.accounts.lose(), books.now)
     for _ in range(9):
         books.hold("a", usd=ONE)
     count = 0
@@ -235,7 +235,7 @@ def test_without_the_ledger_each_band_does_as_it_says(on_loss: str, started: int
         while isinstance(decision := books.decide(), Start):
             count += 1
             books.end(decision.ticket, usd=ONE)
-        books.dispatcher.wake(books.accounts.refill(books.now_us))
+        books.dispatcher.wake(books.accounts.refill(books.now_us), books.now)
     spent = books.ledger.accounts()["fleet usd"].spent
     books.exchange()
 

@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 
 from celery_budget.core.accounts import CalendarWindow
+from celery_budget.core.calendar import calendar_window
 from celery_budget.policy.budget import Window
-from celery_budget.worker.calendar import calendar_window
 
 HOUR_US = 3_600_000_000
 

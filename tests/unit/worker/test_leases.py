@@ -89,7 +89,7 @@ class Desk:
         self._answered = Event()
 
     def _resumed(self, groups: list[Group]) -> None:
-        self.dispatcher.wake(groups)
+        self.dispatcher.wake(groups, NOW)
 
     def open(self) -> None:
         """Begin, and let the first look for changes pass."""

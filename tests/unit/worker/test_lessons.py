@@ -10,12 +10,12 @@ import pytest
 from celery_budget.core.decisions import Start
 from celery_budget.core.exchange import Line, Report
 from celery_budget.core.lesson import Lesson
+from celery_budget.core.reporting import IDLE_S
 from celery_budget.core.sketch import Profile, Sketch, bucket_of
 from celery_budget.errors import LedgerUnavailable
 from celery_budget.stores.memory_profiles import MemoryProfiles
 from celery_budget.worker import leases
 from celery_budget.worker import lessons as module
-from celery_budget.worker.leases import IDLE_S
 from celery_budget.worker.lessons import LESSON_S
 from tests.unit.core.worker import NOW, ticket
 from tests.unit.worker.test_leases import ONE, Desk
