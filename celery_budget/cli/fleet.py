@@ -43,13 +43,14 @@ def _bands(fleet: Fleet) -> Table:
     table = Table(title="Bands, most urgent first", title_justify="left")
     table.add_column("band", overflow="fold")
     table.add_column("queues", overflow="fold")
-    for column in ("queued", "held", "running", "frozen"):
+    for column in ("queued", "held", "running", "frozen", "throttled"):
         table.add_column(column, justify="right")
     for name in fleet.bands:
         load = fleet.load(name)
         queues = Text(" ".join(fleet.queues[name]))
         counts = (fleet.depth(name), load.held, load.running, load.frozen)
-        table.add_row(Text(name), queues, *map(str, counts))
+        throttled = "-" if load.throttled_to >= 1 else f"to {load.throttled_to:.0%}"
+        table.add_row(Text(name), queues, *map(str, counts), throttled)
     return table
 
 

@@ -104,8 +104,14 @@ def _load(reply: Reply) -> WorkerLoad:
 def _band(load: object) -> BandLoad:
     match load:
         case {"running": int(running), "held": int(held), **others}:
-            frozen = others.get("frozen")
-            return BandLoad(running, held, frozen if isinstance(frozen, int) else 0)
+            # Workers of earlier releases tell less.
+            frozen, throttled = others.get("frozen"), others.get("throttled_to")
+            return BandLoad(
+                running,
+                held,
+                frozen if isinstance(frozen, int) else 0,
+                float(throttled) if isinstance(throttled, int | float) else 1.0,
+            )
         case _:
             return BandLoad(0, 0)
 

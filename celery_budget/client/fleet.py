@@ -17,11 +17,14 @@ class BandLoad:
         running: Tasks that have a slot.
         held: Tasks that a worker has and has not started.
         frozen: Those of the running ones that give way to others now.
+        throttled_to: The part of the slots that its throttle leaves to it and those below; of
+            several workers the smallest.
     """
 
     running: int
     held: int
     frozen: int = 0
+    throttled_to: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Fleet:
             sum(load.running for load in loads),
             sum(load.held for load in loads),
             sum(load.frozen for load in loads),
+            min((load.throttled_to for load in loads), default=1.0),
         )
 
     def depth(self, band: str) -> int:

@@ -29,6 +29,7 @@ class State(StrEnum):
 WHY: Mapping[str, str] = {
     Reason.NO_SLOT: "every slot is busy",
     Reason.RESERVE_KEPT: "the free slots are kept for other bands",
+    Reason.THROTTLED: "slots are left free for bands above, whose tasks have waited too long",
     Reason.BEHIND: "others go first",
     Reason.BUDGET: "a budget is used up",
     Reason.PAUSED: "an operator has paused it",

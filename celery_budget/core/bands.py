@@ -13,6 +13,7 @@ from celery_budget.core.fairness import SMALL_BATCH, FairQueue
 from celery_budget.core.lookahead import SHARED_ROUNDING, most_ahead, parts
 from celery_budget.core.service import NEWEST, SHORTEST_S, UNKNOWN_S, Peak
 from celery_budget.core.share import SHARE_SPAN_S, MinShare
+from celery_budget.core.waits import Waits
 from celery_budget.policy.model import Band
 
 
@@ -37,8 +38,11 @@ class BandState:
         rounding: Added to the parts of a message before they are cut to whole ones.
         most_ahead: Most messages of it to have at hand.
         is_paused: Whether none of its tickets may start, so that no message is asked for.
+        resumed: Until when it was paused the last time, on the caller's clock.
         yielding: Tickets in slots that could give way at once to more urgent ones.
         leaving: Tickets in slots that could leave them, or were asked to.
+        waits: How long its tickets waited in this period; None without a target.
+        is_throttled: Whether it may start nothing now, unless its minimum share is due.
     """
 
     __slots__ = (
@@ -46,6 +50,7 @@ class BandState:
         "expected",
         "is_asked",
         "is_paused",
+        "is_throttled",
         "leaving",
         "longest",
         "most_ahead",
@@ -54,6 +59,7 @@ class BandState:
         "parts",
         "queue",
         "reserve",
+        "resumed",
         "rounding",
         "rule",
         "running",
@@ -61,6 +67,7 @@ class BandState:
         "tag",
         "unfilled",
         "unserved",
+        "waits",
         "yielding",
     )
 
@@ -84,8 +91,11 @@ class BandState:
         self.rounding = 0 if rule.preempts else SHARED_ROUNDING
         self.most_ahead = most_ahead(self.parts, slots)
         self.is_paused = False
+        self.resumed = -inf
         self.yielding = 0
         self.leaving = 0
+        self.waits = Waits(rule.latency_target) if rule.latency_target else None
+        self.is_throttled = False
         self._is_known = False
 
     def amend(self, rule: Band, slots: int, weight: Callable[[str], float] | None) -> None:
@@ -93,6 +103,8 @@ class BandState:
         if rule.min_share != self.rule.min_share:
             # What it was owed by the old share is forgotten: at most a span's worth.
             self.share = MinShare(rule.min_share, slots) if rule.min_share else None
+        if rule.latency_target != self.rule.latency_target:
+            self.waits = Waits(rule.latency_target) if rule.latency_target else None
         self.rule = rule
         self.rounding = 0 if rule.preempts else SHARED_ROUNDING
         self.queue.weigh(weight)

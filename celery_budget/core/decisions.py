@@ -19,6 +19,7 @@ class Reason(StrEnum):
     # Why a ticket waits.
     NO_SLOT = "no_slot"  # every slot of the worker is busy
     RESERVE_KEPT = "reserve_kept"  # the free slots are kept for other bands
+    THROTTLED = "throttled"  # a slot is left free for bands above, whose tickets wait too long
     BEHIND = "behind"  # a slot is free, and others go first
     BUDGET = "budget"  # an account it draws on is used up, or was not asked yet
     PAUSED = "paused"  # an operator has paused what it is one of

@@ -75,6 +75,10 @@ class Departures:
             Method.CHECKPOINT in ticket.methods and self._expected.get(ticket.task, 0.0) <= DEAF_S
         )
 
+    def has_left(self, ticket: Ticket) -> bool:
+        """Tell whether a ticket of this id has left before."""
+        return ticket.id in self._left
+
     def can_leave(self, ticket: Ticket) -> bool:
         """Tell whether a ticket that started can leave."""
         return ticket in self._able

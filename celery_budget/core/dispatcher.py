@@ -24,6 +24,8 @@ from celery_budget.core.order import RECKON_S, Order
 from celery_budget.core.patience import LEAST_EXPECTED_S, MOST_SAVED_S, Patience
 from celery_budget.core.preemption import Preemption
 from celery_budget.core.service import ServiceTimes
+from celery_budget.core.throttle import PERIOD_S
+from celery_budget.core.throttling import Throttling, note_wait
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.budget import Action
 from celery_budget.policy.model import Band, Policy
@@ -103,6 +105,7 @@ class Dispatcher:
         self._patience = Patience()
         self._holding = Holding()
         self._running: dict[Ticket, Run] = {}
+        self._throttling = Throttling(self._order.bands)
         self._preemption = Preemption(preemption, ways, spare, self._order, self._running)
         #: For which band room was made, and nothing else may use it.
         self._fenced: BandState | None = None
@@ -130,7 +133,10 @@ class Dispatcher:
         """
         self._order.amend(policy.bands, policy.tenant_weight if policy.tenants else None)
         for state in self._order.bands:
+            if state.is_paused and state.name not in paused:
+                state.resumed = now
             state.is_paused = state.name in paused
+        self._throttling.amend(self._order.bands)
         self._preemption.max_freeze_s = policy.preemption.max_freeze_s
         for entry in self._holding.all():
             self._transfer(entry, self._by_name[entry[5].band], now)
@@ -172,6 +178,10 @@ class Dispatcher:
         """Take note which bands' messages come when asked for; others are never waited for."""
         self._order.listen(bands, now)
 
+    def throttled_to(self, band: str) -> float:
+        """Tell which part of the slots a band may use, with those below it, by its throttle."""
+        return self._throttling.share(self._by_name[band])
+
     def offer(self, ticket: Ticket, now: float) -> None:
         """Hold a ticket until it can start.
 
@@ -189,6 +199,8 @@ class Dispatcher:
             raise ValueError(f"ticket {ticket.id!r} is running: offer a new one")
         if self.accounts is not None:
             ticket.group = self.accounts.groups.of(ticket, now)
+        if ticket.methods and self._preemption.has_left(ticket):
+            ticket.since = now
         if not self._salted_until - ROTATION_S <= now < self._salted_until:
             rotation = int(now // ROTATION_S)
             self._salted_until = (rotation + 1) * ROTATION_S
@@ -229,6 +241,12 @@ class Dispatcher:
         """
         preemption = self._preemption
         holding = self._holding
+        throttling = self._throttling
+        # Also after the clock was set back.
+        if throttling.has_levels and not throttling.due - PERIOD_S <= now < throttling.due:
+            throttling.step(self.slots, self.free, now)
+        if throttling.is_on:
+            throttling.hold_back(self.slots, now)
         if not holding.total:
             return preemption.restore(self.slots, now) if preemption.is_active else None
         if holding.due <= now:
@@ -258,11 +276,13 @@ class Dispatcher:
                     if state is None and spare == 0:
                         state, reason = self._borrow(now)
             if state is None:
-                if not preemption.is_on:
-                    return None
-                decision, has_changed = self._make_room(free, now)
-                if has_changed:
-                    continue
+                decision = None
+                if preemption.is_on:
+                    decision, has_changed = self._make_room(free, now)
+                    if has_changed:
+                        continue
+                if throttling.is_on and free > 0 and (decision is None or type(decision) is Wait):
+                    return _earlier(decision, throttling.until())
                 return decision
             ticket = state.queue.head()
             assert ticket is not None
@@ -350,6 +370,7 @@ class Dispatcher:
         accounts = self.accounts
         assert accounts is not None
         if group.pause is not None:
+            group.since = now
             state.queue.block(group)
             return None
         costs = accounts.costs(group, ticket)
@@ -401,6 +422,8 @@ class Dispatcher:
             state.opened = now
         if self._patience.since != inf:
             self._patience.end(now)
+        if state.waits is not None:
+            note_wait(state, state.waits, ticket, now)
         weighted = expected / state.rule.weight
         state.tag += weighted
         state.unserved += weighted
@@ -519,6 +542,8 @@ class Dispatcher:
         fresh = entry.copy()
         fresh[4] += 1
         ticket: Ticket = fresh[5]
+        if ticket.group is not None and ticket.group.is_blocked:
+            ticket.since = now
         self._by_name[ticket.band].queue.discard(entry)
         ticket.band = state.name
         if self.accounts is not None:
@@ -550,6 +575,8 @@ class Dispatcher:
                 usable = min(free, usable + preemption.lends(state))
             if state.rule.preempts:
                 usable += preemption.room(state)
+        if self._throttling.is_on and not state.rule.preempts:
+            usable = min(usable, self._throttling.room(state, self.slots))
         ahead = (self._parts + state.rounding + (free * state.parts if free > 0 else 0)) // PARTS
         if ahead > state.most_ahead:  # noqa: PLR1730 - hot path
             ahead = state.most_ahead
@@ -584,15 +611,29 @@ class Dispatcher:
         group = ticket.group
         if group is not None and group.is_blocked and (group.pause or group.waits_for):
             return _blocked(group, ahead)
+        reason, until = self._obstacle(state, ticket, now)
+        return Wait(reason, until, ahead)
+
+    def _obstacle(self, state: BandState, ticket: Ticket, now: float) -> tuple[Reason, float]:
+        """Say what keeps a ticket of a band from a slot, and until when."""
         free = self.free
         if not free:
-            return Wait(Reason.NO_SLOT, ticket.expires, ahead)
+            return Reason.NO_SLOT, ticket.expires
         if self._preemption.unkept(free) + state.unfilled <= 0:
-            return Wait(Reason.RESERVE_KEPT, ticket.expires, ahead)
+            return Reason.RESERVE_KEPT, ticket.expires
+        if state.is_throttled:
+            return Reason.THROTTLED, self._throttling.until()
         until = self._gather(state, self._service[ticket.task], free, now)
         if until > now:
-            return Wait(Reason.GATHER, until, ahead)
-        return Wait(Reason.BEHIND, ticket.expires, ahead)
+            return Reason.GATHER, until
+        return Reason.BEHIND, ticket.expires
+
+
+def _earlier(wait: Wait | None, until: float) -> Wait | None:
+    """Wait for what is held back by a throttle too."""
+    if until == inf or (wait is not None and wait.until <= until):
+        return wait
+    return Wait(Reason.THROTTLED, until, 0)
 
 
 def _blocked(group: Group, ahead: int) -> Wait:

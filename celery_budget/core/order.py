@@ -171,7 +171,12 @@ class Order:
         best: BandState | None = None
         least = inf
         for state in self._shared:
-            if state.tag < least and state.queue.length and spare + state.unfilled > 0:
+            if (
+                state.tag < least
+                and state.queue.length
+                and spare + state.unfilled > 0
+                and not state.is_throttled
+            ):
                 best, least = state, state.tag
         return best, _SHARE if spare > 0 else _RESERVED
 
@@ -227,6 +232,7 @@ class Order:
                 state.is_asked
                 and not state.queue.length
                 and state.opened <= now < state.opened + patience
+                and not state.is_throttled
                 and spare + state.unfilled > 0
                 and self._goes_before(state, chosen, now)
             ):

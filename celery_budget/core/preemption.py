@@ -229,6 +229,10 @@ class Preemption:
         frozen_s = self._frozen_s.get(ticket, 0.0)
         return is_owed or 0 < frozen_s >= now - started - frozen_s, frozen_s
 
+    def has_left(self, ticket: Ticket) -> bool:
+        """Tell whether a ticket of this id has left a slot of this worker before."""
+        return self._departures.has_left(ticket)
+
     def coming(self, now: float) -> int:
         """Tell how many slots are on their way, of tickets that were asked to leave."""
         return self._departures.coming(now)[0]

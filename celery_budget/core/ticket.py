@@ -18,7 +18,8 @@ class Ticket:
     """One message that waits for, or has, a slot.
 
     Not frozen because a frozen class costs 1 µs more to make on the worker's hot path;
-    nobody but the dispatcher changes a ticket after `offer`, and it only its `band` and `group`.
+    nobody but the dispatcher changes a ticket after `offer`, and it only its `band`, `group` and
+    `since`.
 
     Attributes:
         id: The Celery task id.
@@ -37,6 +38,7 @@ class Ticket:
         envelopes: What it draws on together with other parts of its workflow.
         methods: How it may give way while it runs.
         group: The allowances that its start draws on; None: none.
+        since: Until when it waited for something else than a slot, Unix seconds; 0.0: it did not.
     """
 
     id: str
@@ -54,3 +56,4 @@ class Ticket:
     envelopes: tuple[Envelope, ...] = ()
     methods: tuple[Method, ...] = ()
     group: Group | None = None
+    since: float = 0.0

@@ -42,6 +42,7 @@ from celery_budget.worker.pump import Pump, give_back
 from celery_budget.worker.returns import Returns
 from celery_budget.worker.services import Services
 from celery_budget.worker.slots import SlotPool
+from celery_budget.worker.throttle_log import ThrottleLog
 from celery_budget.worker.ways import ways
 
 if TYPE_CHECKING:
@@ -201,6 +202,7 @@ class BandStep(StartStopStep):
             ceilings=self._ceilings,
         )
         self.live = LivePolicy(policy, self.pump, accounts, self._ceilings, c.timer.call_after)
+        self._throttle_log = ThrottleLog()
         metered = None if metering is None else metering.metered
         c.pool = self.pump.pool = SlotPool(pool, self.pump.ended, metered, c.hub, spare=spare)
         c.pool.before_signal = giving.release
@@ -296,7 +298,7 @@ class BandStep(StartStopStep):
         if self._ceilings is not None:
             self._ceilings.open(wake)
         self.pump.open()
-        self._ticks = c.timer.call_repeatedly(TICK_S, self.pump.tick)
+        self._ticks = c.timer.call_repeatedly(TICK_S, self._tick)
         self._tell_capped()
         for method, why_not in self._obstacles.items():
             logger.warning(
@@ -310,6 +312,10 @@ class BandStep(StartStopStep):
                 "The policy has ceilings, and this worker's pool cannot stop a task: they are not "
                 "kept here. Run what needs them on a worker with --pool prefork."
             )
+
+    def _tick(self) -> None:
+        self.pump.tick()
+        self._throttle_log.look(self.pump.dispatcher, self.policy)
 
     def register_with_event_loop(self, c: Consumer, _hub: object) -> None:
         """Go on where the pool has registered; only with an event loop."""

@@ -70,6 +70,7 @@ def budget(state: Any, **_: object) -> Reply:
                 "running": dispatcher.running(band.name),
                 "frozen": dispatcher.frozen(band.name),
                 "held": dispatcher.held(band.name),
+                "throttled_to": round(dispatcher.throttled_to(band.name), 3),
                 "window": dispatcher.window(band.name),
             }
             for band in step.policy.bands

@@ -1,0 +1,215 @@
+"""Throttling: how far the lesser bands of one worker are held back, so that urgent ones find room.
+
+Each band that does not preempt and has a band with a `latency_target` above it has a throttle. It
+limits what the band and those below it use of the slots together; whole slots, and the rest as the
+part of the time in which one more is used. A band that is owed its minimum share starts all the
+same. Used by the dispatcher alone. Rules: docs/explanation/throttling.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil, inf
+
+from celery_budget.core.bands import BandState
+from celery_budget.core.throttle import ENOUGH, PERIOD_S, Throttle
+from celery_budget.core.ticket import Ticket
+from celery_budget.core.waits import Waits
+
+#: The part of the waits of a period that is to be within the target.
+WITHIN = 0.95
+
+
+class _Level:
+    """One band's throttle, and what it holds for.
+
+    Attributes:
+        state: The band.
+        above: Bands above it with a target.
+        throttle: Its own.
+        is_kept: Whether no more ran than its share when that was set.
+    """
+
+    __slots__ = (
+        "_below",
+        "_extra_since",
+        "_rested",
+        "_used_s",
+        "above",
+        "is_kept",
+        "state",
+        "throttle",
+    )
+
+    def __init__(self, bands: Sequence[BandState], place: int, throttle: Throttle) -> None:
+        self.state = bands[place]
+        self.above = [state for state in bands[:place] if state.waits is not None]
+        self.throttle = throttle
+        self.is_kept = True
+        self._below = [state for state in bands[place:] if not state.rule.preempts]
+        #: Since when one more runs than whole slots allow; how long that was the last time, until.
+        self._extra_since: float | None = None
+        self._used_s = 0.0
+        self._rested = -inf
+
+    @property
+    def running(self) -> int:
+        """Tickets in slots that it holds for."""
+        return sum(state.running for state in self._below)
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether any of its tickets waits."""
+        return any(state.queue.length for state in self._below)
+
+    def most(self, slots: int) -> int:
+        """Tell how many may run at once, at times."""
+        return ceil(self.throttle.share * slots)
+
+    def opens(self, slots: int, now: float) -> float:
+        """Tell from when on one more may start; inf: when something has ended."""
+        if self.throttle.share >= 1.0:
+            return -inf
+        running = self.running
+        limit = self.throttle.share * slots
+        whole = int(limit)
+        if running > whole:
+            if self._extra_since is None:
+                self._extra_since = now
+            return inf
+        if self._extra_since is not None:
+            self._used_s = max(0.0, now - self._extra_since)
+            self._rested = now
+            self._extra_since = None
+        part = limit - whole
+        if running < whole:
+            return -inf
+        if part <= 0.0:
+            return inf
+        return self._rested + self._used_s * (1 - part) / part
+
+
+class Throttling:
+    """What holds lesser bands back on one worker.
+
+    Args:
+        bands: By rank; of each that has a target the waits are counted.
+
+    Attributes:
+        has_levels: Whether there is a band that may be held back.
+        is_on: Whether any is held back.
+        due: When shares are to be set next, Unix seconds.
+    """
+
+    __slots__ = ("_levels", "_opens", "due", "has_levels", "is_on")
+
+    def __init__(self, bands: Sequence[BandState]) -> None:
+        self._levels: list[_Level] = []
+        self.is_on = False
+        self.due = -inf
+        self.amend(bands)
+
+    def amend(self, bands: Sequence[BandState]) -> None:
+        """Go on with other rules for the same bands; shares stay as they are."""
+        known = {level.state.name: level.throttle for level in self._levels}
+        self._levels = [
+            _Level(bands, place, known.get(state.name) or Throttle())
+            for place, state in enumerate(bands)
+            if not state.rule.preempts and any(above.rule.latency_target for above in bands[:place])
+        ]
+        self._opens = inf
+        self.has_levels = bool(self._levels)
+        for state in bands:
+            state.is_throttled = False
+        self._note()
+
+    def _note(self) -> None:
+        self.is_on = any(level.throttle.share < 1.0 for level in self._levels)
+
+    def share(self, state: BandState) -> float:
+        """Tell which part of the slots a band may use, with those below it."""
+        shares = (
+            level.throttle.share
+            for level in self._levels
+            if level.state.rule.rank <= state.rule.rank and not state.rule.preempts
+        )
+        return min(shares, default=1.0)
+
+    def step(self, slots: int, free: int, now: float) -> None:
+        """Set the shares anew, by the waits since they were set last.
+
+        Args:
+            slots: Of the worker.
+            free: Of these, without a ticket.
+            now: Unix seconds.
+        """
+        self.due = now + PERIOD_S
+        shortages: dict[str, tuple[float, int]] = {}
+        for level in self._levels:
+            found = []
+            for state in level.above:
+                if state.name not in shortages:
+                    shortages[state.name] = _shortage(state, free, now)
+                found.append(shortages[state.name])
+            shortage, evidence = max(found)
+            is_kept = level.is_kept and level.running <= level.most(slots)
+            if evidence:
+                level.throttle.step(shortage, evidence, is_kept=is_kept)
+            level.is_kept = level.running <= level.most(slots)
+        self._note()
+        if not self.is_on:
+            for level in self._levels:
+                level.state.is_throttled = False
+
+    def hold_back(self, slots: int, now: float) -> None:
+        """Mark the bands that may start nothing now, unless their minimum share is due."""
+        is_throttled = False
+        self._opens = inf
+        for level in self._levels:
+            opens = level.opens(slots, now)
+            is_throttled |= opens > now
+            level.state.is_throttled = is_throttled
+            if opens > now:
+                self._opens = min(self._opens, opens)
+
+    def until(self) -> float:
+        """Tell when a ticket that is held back may start; inf when none is held back."""
+        if not self.is_on or not any(level.is_waiting for level in self._levels):
+            return inf
+        return min(self._opens, self.due)
+
+    def room(self, state: BandState, slots: int) -> int:
+        """Tell how many more tickets of a band that does not preempt may run by their throttles."""
+        left = slots
+        for level in self._levels:
+            if level.state.rule.rank <= state.rule.rank:
+                left = min(left, level.most(slots) - level.running)
+        # What its minimum share lets start has to be at hand.
+        return max(left, 1 if state.share is not None else 0)
+
+
+def note_wait(state: BandState, waits: Waits, ticket: Ticket, now: float) -> None:
+    """Count how long a ticket has waited, if it was for a slot.
+
+    Not if it waited for a budget or was paused, or has run before and left its slot: more free
+    slots would not have helped it.
+    """
+    group = ticket.group
+    since = max(state.resumed, ticket.since, 0.0 if group is None else group.since)
+    if since < ticket.published:
+        waits.add(now - ticket.published)
+
+
+def _shortage(state: BandState, free: int, now: float) -> tuple[float, int]:
+    """Tell the shortage of a band with a target, and how many waits tell it; 0: nothing does."""
+    waits = state.waits
+    assert waits is not None
+    head = state.queue.head() if state.queue.length else None
+    if head is not None and now - head.published > waits.target_s:
+        note_wait(state, waits, head, now)
+    if not waits.count:
+        # Without any that started, only a free slot tells that none had to wait.
+        return 0.0, ENOUGH if free > 0 else 0
+    found = waits.quantile(WITHIN), waits.count
+    waits.clear()
+    return found

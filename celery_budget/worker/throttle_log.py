@@ -1,0 +1,51 @@
+"""Says in the worker's log when a band begins to be held back, and when it is no more."""
+
+from __future__ import annotations
+
+from time import monotonic
+from typing import TYPE_CHECKING
+
+from celery.utils.log import get_logger
+
+if TYPE_CHECKING:
+    from celery_budget.core.dispatcher import Dispatcher
+    from celery_budget.policy.model import Policy
+
+logger = get_logger(__name__)
+
+#: A share above this is no news: a single period with a late start takes that much.
+NEWS = 0.8
+
+#: Between two lines that say that a band is held back, seconds: it may come and go all day.
+AGAIN_S = 60.0
+
+
+class ThrottleLog:
+    """What was said last of each band."""
+
+    def __init__(self) -> None:
+        self._held_back: set[str] = set()
+        self._said: dict[str, float] = {}
+
+    def look(self, dispatcher: Dispatcher, policy: Policy) -> None:
+        """Say what has changed; called now and then."""
+        for band in policy.bands:
+            name = band.name
+            share = dispatcher.throttled_to(name)
+            if share >= 1.0:
+                if name in self._held_back:
+                    self._held_back.discard(name)
+                    logger.info("Band %s may use all slots again.", name)
+            elif (
+                share < NEWS
+                and name not in self._held_back
+                and monotonic() >= self._said.get(name, 0.0) + AGAIN_S
+            ):
+                self._held_back.add(name)
+                self._said[name] = monotonic()
+                logger.info(
+                    "Band %s is throttled to %.0f %% of the slots, with the bands below it: tasks "
+                    "of a band above wait longer than its latency_target.",
+                    name,
+                    100 * share,
+                )
