@@ -1,48 +1,24 @@
 """The dispatcher: decides which held ticket starts next on one worker.
 
 It takes tickets, ends and the time, and answers with decisions; performing them is the
-caller's. The worker, the simulator and the property tests run this same code. Rules and
+caller's. The worker, the simulation and the property tests run this same code. Rules and
 formulas: docs/explanation/scheduling.md.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from math import inf
-from types import MappingProxyType
-from zlib import crc32
 
-from celery_budget.core.accounts import Accounts
 from celery_budget.core.admission import Group
 from celery_budget.core.bands import BandState
 from celery_budget.core.decisions import Decision, Expire, Reason, Refuse, Start, Wait
-from celery_budget.core.fairness import Tenant
-from celery_budget.core.holding import Holding
-from celery_budget.core.line import Entry
 from celery_budget.core.lookahead import PARTS, parts
-from celery_budget.core.order import RECKON_S, Order
-from celery_budget.core.patience import LEAST_EXPECTED_S, MOST_SAVED_S, Patience
-from celery_budget.core.preemption import Preemption
-from celery_budget.core.service import ServiceTimes
+from celery_budget.core.patience import LEAST_EXPECTED_S
+from celery_budget.core.roster import Roster
 from celery_budget.core.throttle import PERIOD_S
-from celery_budget.core.throttling import Throttling, note_wait
+from celery_budget.core.throttling import note_wait
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.budget import Action
-from celery_budget.policy.model import Band, Policy
-from celery_budget.policy.preemption import DEFAULT_PREEMPTION, Method, PreemptionRule
-
-#: How long one tie-break order lasts, seconds. Rotating it keeps a name that happens to sort
-#: first from always winning.
-ROTATION_S = 60.0
-
-#: Arrival numbers are this far apart, so that a ticket that is moved keeps its arrival and still
-#: differs from the entry it leaves behind.
-APART = 1 << 20
-
-#: A ticket that has a slot: its band and tenant, when it started, its expected service time, what
-#: was paid for its band's minimum share, its part of the look-ahead, and what was set aside of its
-#: budgets. A tuple, because one is made for each execution, in a quarter of the time of an object.
-Run = tuple[BandState, Tenant, float, float, float, int, tuple[int, ...]]
 
 #: Most tickets of a band that are held for a budget, for each slot. Enough to find some behind
 #: them that may start, and few, because nobody else can start what is held here: on Redis not even
@@ -50,11 +26,8 @@ Run = tuple[BandState, Tenant, float, float, float, int, tuple[int, ...]]
 BLOCKED_PER_SLOT = 16
 
 #: What a worker wants of one band: messages in its hands, how many of them only to keep the pool
-#: busy, and how many it holds. A tuple for the same reason.
+#: busy, and how many it holds. A tuple because one is made after each start and end.
 Demand = tuple[int, int, int]
-
-#: Of a task that nothing was measured of.
-NOTHING_USED: Mapping[str, int] = MappingProxyType({})
 
 #: Nothing to set aside, and nothing to do less.
 _FREE: tuple[tuple[int, ...], bool] = ((), False)
@@ -62,169 +35,13 @@ _FREE: tuple[tuple[int, ...], bool] = ((), False)
 _MIN_SHARE = Reason.MIN_SHARE  # looking it up in the enum costs 0.2 us on Python 3.11
 
 
-class Dispatcher:
-    """All that waits and runs on one worker, and the order of it.
-
-    Args:
-        bands: By rank, most urgent first.
-        slots: Executions the worker can run at once; >= 1.
-        seed: Starts the rotating tie-break.
-        accounts: The worker's budgets; None without any.
-        weight: Tells the weight of a tenant; None: all are equal.
-        preemption: What holds for what gives way.
-        ways: In which running tickets can give way on this worker.
-        spare: Processes beside the slots, in which others run while some are frozen.
-
-    Attributes:
-        slots: As given, or as `resize` changed it.
-        accounts: As given.
-    """
-
-    def __init__(
-        self,
-        bands: Sequence[Band],
-        slots: int,
-        *,
-        seed: int = 0,
-        accounts: Accounts | None = None,
-        weight: Callable[[str], float] | None = None,
-        preemption: PreemptionRule = DEFAULT_PREEMPTION,
-        ways: frozenset[Method] = frozenset(),
-        spare: int = 0,
-    ) -> None:
-        self.slots = slots
-        self.accounts = accounts
-        self._order = Order(bands, slots, weight)
-        self._by_name = {state.name: state for state in self._order.bands}
-        self._seed = seed
-        self._salt = 0
-        self._salted_until = -inf
-        self._arrivals = 0
-        self._parts = 0
-        self._service = ServiceTimes()
-        self._patience = Patience()
-        self._holding = Holding()
-        self._running: dict[Ticket, Run] = {}
-        self._throttling = Throttling(self._order.bands)
-        self._preemption = Preemption(preemption, ways, spare, self._order, self._running)
-        #: For which band room was made, and nothing else may use it.
-        self._fenced: BandState | None = None
-
-    def resize(self, slots: int) -> None:
-        """Take note that the pool grew or shrank; more may run than there are slots now."""
-        self.slots = slots
-        self._order.resize(slots)
-
-    def amend(
-        self,
-        policy: Policy,
-        paused: Container[str],
-        now: float,
-    ) -> None:
-        """Go on under another policy of the same bands, and under other pauses.
-
-        What runs is not touched. What is held waits with its age, for what its accounts have
-        under the new policy; they were given that policy before.
-
-        Args:
-            policy: Other rules for the same bands.
-            paused: Names of bands that are paused as a whole.
-            now: Unix seconds.
-        """
-        self._order.amend(policy.bands, policy.tenant_weight if policy.tenants else None)
-        for state in self._order.bands:
-            if state.is_paused and state.name not in paused:
-                state.resumed = now
-            state.is_paused = state.name in paused
-        self._throttling.amend(self._order.bands)
-        self._preemption.max_freeze_s = policy.preemption.max_freeze_s
-        for entry in self._holding.all():
-            self._transfer(entry, self._by_name[entry[5].band], now)
-
-    @property
-    def capped(self) -> bool:
-        """Whether the reserves were cut so that one slot stays shared."""
-        return self._order.capped
-
-    @property
-    def free(self) -> int:
-        """Slots without a ticket."""
-        return max(0, self.slots - len(self._running) + self._preemption.outside)
+class Dispatcher(Roster):
+    """Decides what starts, what gives way and how much to ask the broker for; see `Roster`."""
 
     def has_room(self, band: str) -> bool:
         """Tell whether there may be a slot for a ticket of a band: free, or of what gives way."""
         state = self._by_name[band]
         return self.free > 0 or (state.rule.preempts and self._preemption.room(state) > 0)
-
-    @property
-    def held_total(self) -> int:
-        """Tickets that wait, of all bands."""
-        return self._holding.total
-
-    def held(self, band: str) -> int:
-        """Tell how many tickets of a band wait."""
-        queue = self._by_name[band].queue
-        return queue.length + queue.blocked
-
-    def running(self, band: str) -> int:
-        """Tell how many tickets of a band have a slot."""
-        return self._by_name[band].running
-
-    def frozen(self, band: str) -> int:
-        """Tell how many of its running tickets give way to others now."""
-        return sum(self._running[t][0].name == band for t in self._preemption.frozen)
-
-    def listen(self, bands: Iterable[str], now: float) -> None:
-        """Take note which bands' messages come when asked for; others are never waited for."""
-        self._order.listen(bands, now)
-
-    def throttled_to(self, band: str) -> float:
-        """Tell which part of the slots a band may use, with those below it, by its throttle."""
-        return self._throttling.share(self._by_name[band])
-
-    def offer(self, ticket: Ticket, now: float) -> None:
-        """Hold a ticket until it can start.
-
-        Args:
-            ticket: Of a band of this dispatcher. The same id may be held more than once, the
-                same ticket may not.
-            now: Unix seconds.
-
-        Raises:
-            KeyError: no such band.
-            ValueError: this very ticket is held or running.
-        """
-        state = self._by_name[ticket.band]
-        if ticket in self._running:
-            raise ValueError(f"ticket {ticket.id!r} is running: offer a new one")
-        if self.accounts is not None:
-            ticket.group = self.accounts.groups.of(ticket, now)
-        if ticket.methods and self._preemption.has_left(ticket):
-            ticket.since = now
-        if not self._salted_until - ROTATION_S <= now < self._salted_until:
-            rotation = int(now // ROTATION_S)
-            self._salted_until = (rotation + 1) * ROTATION_S
-            self._salt = crc32(f"{self._seed}:{rotation}".encode()) | 1
-        if ticket.published < state.opened and not state.queue.length:
-            self._patience.learn(now - state.opened)
-        self._arrivals += APART
-        entry: Entry = [
-            ticket.deadline,
-            ticket.published,
-            ticket.task,
-            # Multiplied, because a checksum that only begins otherwise keeps most of its order.
-            crc32(ticket.id.encode()) * self._salt & 0xFFFFFFFF,
-            self._arrivals,
-            ticket,
-        ]
-        self._holding.add(entry)
-        self._queue(state, entry)
-
-    def _queue(self, state: BandState, entry: Entry) -> None:
-        queue = state.queue
-        if not queue.length:
-            state.tag = max(state.tag, self._order.returning)
-        queue.push(entry)
 
     def decide(  # noqa: C901, PLR0911, PLR0912 - one step after the other, and no call more than needed
         self, now: float
@@ -391,13 +208,6 @@ class Dispatcher:
             self.wake(others, now)
         return None
 
-    def wake(self, groups: Iterable[Group], now: float) -> None:
-        """Let groups compete again that have waited for a budget."""
-        for group in groups:
-            group.since = now
-            if group.is_blocked:
-                self._order.bands[group.rank].queue.unblock(group)
-
     def _gather(self, state: BandState, expected: float, free: int, now: float) -> float:
         """Tell until when a ticket gives way to messages that may arrive; in the past: start it."""
         patience = self._patience.limit(expected)
@@ -444,123 +254,6 @@ class Dispatcher:
         self._running[ticket] = (state, tenant, now, expected, paid, ahead, costs)
         return Start(ticket, reason, is_degraded)
 
-    def ended(  # noqa: C901 - hot path
-        self,
-        ticket: Ticket,
-        now: float,
-        *,
-        ran: bool = True,
-        has_left: bool = False,
-        usage: Mapping[str, int] = NOTHING_USED,
-    ) -> None:
-        """Take note that a ticket has left its slot, and settle what it was charged.
-
-        Args:
-            ticket: As `decide` started it.
-            now: Unix seconds.
-            ran: False when it never used the slot: nothing is learned or charged.
-            has_left: Whether it made room for another, and another ticket of its id is to do the
-                rest: nothing is learned of its task.
-            usage: Units of each resource that were measured; of others, what was set aside
-                counts as used.
-
-        Raises:
-            KeyError: it has no slot.
-        """
-        state, tenant, started, expected, paid, ahead, costs = self._running.pop(ticket)
-        order = self._order
-        frozen_s = self._vacate(ticket, state, now, has_left=has_left) if ticket.methods else 0.0
-        free = self.slots - len(self._running) + self._preemption.outside - 1
-        spare = self._preemption.unkept(free)
-        if spare <= 0:
-            order.freed = now
-            if self._parts < PARTS:  # else each band has a look-ahead
-                order.open(spare, self._parts, now)
-        state.running -= 1
-        if state.reserve:
-            order.keep()
-        self._parts -= ahead
-        served = 0.0
-        if ran:
-            if now > started + frozen_s:  # the clock may be set back
-                served = now - started - frozen_s
-            if self._patience.left_s < MOST_SAVED_S:
-                self._patience.earn(served)
-            if not has_left:
-                self._service.observe(ticket.task, served)
-            state.learn(served, self.slots)
-            longest = state.longest
-            if served > longest.current or now >= longest.ends:
-                longest.observe(served, now)
-        weight = state.rule.weight
-        state.tag += (served - expected) / weight
-        # Settled to nothing whenever it can be, so that rounding does not add up.
-        state.unserved = state.unserved - expected / weight if state.running else 0.0
-        state.queue.settle(tenant, expected, served)
-        if state.share is not None:
-            state.share.settle(paid, served)
-        if not order.reckoned <= now < order.reckoned + RECKON_S:
-            order.reckon(now)
-        if costs:
-            assert self.accounts is not None
-            woken = self.accounts.ended(ticket, costs, usage, now, ran=ran, is_whole=not has_left)
-            if woken:
-                self.wake(woken, now)
-
-    def _vacate(self, ticket: Ticket, state: BandState, now: float, *, has_left: bool) -> float:
-        """Keep the slot of a ticket for whom it was to leave; tell how long it was frozen."""
-        frozen_s, is_awaited = self._preemption.ended(ticket, state, now, has_left=has_left)
-        if is_awaited and self._fenced is None:
-            self._fenced = next((other for other in self._order.urgent if other.queue.length), None)
-        return frozen_s
-
-    def _take(self, entry: Entry) -> Ticket:
-        """Take a held ticket out without starting it."""
-        ticket: Ticket = entry[5]
-        self._by_name[ticket.band].queue.discard(entry)
-        self._holding.drop(ticket)
-        return ticket
-
-    def withdraw(self, task_id: str) -> list[Ticket]:
-        """Take out all held tickets of a task id."""
-        return [self._take(entry) for entry in self._holding.entries(task_id)]
-
-    def move(self, task_id: str, band: str, now: float) -> int:
-        """Let held tickets of a task id wait in another band, with their age; tell how many.
-
-        Raises:
-            KeyError: no such band.
-        """
-        state = self._by_name[band]
-        entries = [e for e in self._holding.entries(task_id) if e[5].band != band]
-        for entry in entries:
-            self._transfer(entry, state, now)
-        return len(entries)
-
-    def _transfer(self, entry: Entry, state: BandState, now: float) -> None:
-        """Let a held ticket wait in another band, with its age."""
-        fresh = entry.copy()
-        fresh[4] += 1
-        ticket: Ticket = fresh[5]
-        if ticket.group is not None and ticket.group.is_blocked:
-            ticket.since = now
-        self._by_name[ticket.band].queue.discard(entry)
-        ticket.band = state.name
-        if self.accounts is not None:
-            ticket.group = self.accounts.groups.of(ticket, now)
-        self._holding.replace(entry, fresh)
-        self._queue(state, fresh)
-
-    def drain(self) -> list[Ticket]:
-        """Forget all held tickets and give them in the order of their arrival."""
-        tickets: list[Ticket] = [entry[5] for entry in self._holding.all()]
-        for state in self._order.bands:
-            state.queue.clear()
-        self._holding.clear()
-        if self.accounts is not None:
-            self.accounts.clear()
-        return tickets
-
     def demand(self, band: str) -> Demand:
         """Tell what to have of a band: as much as could start now, and the look-ahead."""
         state = self._by_name[band]
@@ -586,14 +279,6 @@ class Dispatcher:
         """Tell how many more messages of a band to ask for."""
         wanted, _, held = self.demand(band)
         return max(0, wanted - held)
-
-    def find(self, task_id: str) -> list[Ticket]:
-        """List the held tickets of a task id."""
-        return [entry[5] for entry in self._holding.entries(task_id)]
-
-    def listed(self, most: int) -> list[Ticket]:
-        """List held tickets, the earliest arrivals first."""
-        return self._holding.earliest(most)
 
     def explain(self, task_id: str, now: float) -> Wait | None:
         """Say why a held ticket waits; None when none of that id is held.

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, cast
 from celery.utils.log import get_logger
 
 from celery_budget.core.decisions import Expire, Refuse, Start, Wait
-from celery_budget.core.dispatcher import NOTHING_USED
+from celery_budget.core.roster import NOTHING_USED
 from celery_budget.errors import BudgetRefused
 from celery_budget.worker import seams
 from celery_budget.worker.intake import Intake
