@@ -5,12 +5,12 @@ Pure: the worker hands in the time and the ledger's answers, and carries away re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
-from typing import NamedTuple
 
 from celery_budget.core.accounting import AHEAD
 from celery_budget.core.admission import KEPT_S, Allowance, Group, Verdict
+from celery_budget.core.calendar import Calendar
 from celery_budget.core.costing import costs_of
 from celery_budget.core.estimate import Profiles
 from celery_budget.core.exchange import MOST_LINES, Answer, Line
@@ -20,7 +20,7 @@ from celery_budget.core.needs import Needs, add_up, look_ahead, wants_of
 from celery_budget.core.register import Register
 from celery_budget.core.sketch import Profile
 from celery_budget.core.ticket import Ticket
-from celery_budget.policy.budget import Action, Window
+from celery_budget.policy.budget import Action
 from celery_budget.policy.live import Pause
 from celery_budget.policy.model import OnLoss, Policy
 
@@ -37,23 +37,6 @@ LEAST_WAIT_US = 50_000
 
 #: Most units that one line tells of; two of these are still below 2**53.
 MOST_TOLD = 2**52 - 1
-
-
-class CalendarWindow(NamedTuple):
-    """A day, week or month.
-
-    Attributes:
-        number: Counted from any fixed one of its kind.
-        begins: Microseconds since 1970.
-        ends: The same.
-    """
-
-    number: int
-    begins: int
-    ends: int
-
-
-Calendar = Callable[[Window, int], CalendarWindow]
 
 
 class Accounts:

@@ -18,7 +18,6 @@ from celery_budget.policy.envelope import DEADLINE
 if TYPE_CHECKING:
     from celery_budget.core.exchange import Granted
     from celery_budget.core.fairness import Tenant
-    from celery_budget.core.ticket import Ticket
     from celery_budget.policy.live import Pause
     from celery_budget.policy.model import OnLoss
 
@@ -232,20 +231,6 @@ class Verdict(NamedTuple):
 
 _ADMITTED = Verdict(None, None, is_degraded=False)
 _DEGRADED = Verdict(None, None, is_degraded=True)
-
-
-def lacking(ticket: Ticket) -> str | None:
-    """Name the account that a held ticket waits for; None when it waits for something else."""
-    group = ticket.group
-    if group is None or not group.is_blocked or group.waits_for is None:
-        return None
-    return group.waits_for.name
-
-
-def paused(ticket: Ticket) -> str | None:
-    """Name what is paused that keeps a held ticket from starting; None when nothing is."""
-    group = ticket.group
-    return None if group is None or group.pause is None else group.pause.target
 
 
 class Group:

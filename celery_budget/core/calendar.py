@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from celery_budget.core.accounts import CalendarWindow
 from celery_budget.policy.budget import Window
 
 _MICROS = 1_000_000
 _EPOCH = date(1970, 1, 1).toordinal()
 _MONDAY = date(1970, 1, 5).toordinal()
 _WEEK = 7
+
+
+class CalendarWindow(NamedTuple):
+    """A day, week or month.
+
+    Attributes:
+        number: Counted from any fixed one of its kind.
+        begins: Microseconds since 1970.
+        ends: The same.
+    """
+
+    number: int
+    begins: int
+    ends: int
+
+
+Calendar = Callable[[Window, int], CalendarWindow]
 
 
 def calendar_window(window: Window, now_us: int) -> CalendarWindow:

@@ -13,6 +13,7 @@ from celery_budget.core.admission import Group
 from celery_budget.core.bands import BandState
 from celery_budget.core.decisions import Decision, Expire, Reason, Refuse, Start, Wait
 from celery_budget.core.lookahead import PARTS, parts
+from celery_budget.core.obstacles import blocked
 from celery_budget.core.patience import LEAST_EXPECTED_S
 from celery_budget.core.roster import Roster
 from celery_budget.core.throttle import PERIOD_S
@@ -295,7 +296,7 @@ class Dispatcher(Roster):
         )
         group = ticket.group
         if group is not None and group.is_blocked and (group.pause or group.waits_for):
-            return _blocked(group, ahead)
+            return blocked(group, ahead)
         reason, until = self._obstacle(state, ticket, now)
         return Wait(reason, until, ahead)
 
@@ -319,14 +320,3 @@ def _earlier(wait: Wait | None, until: float) -> Wait | None:
     if until == inf or (wait is not None and wait.until <= until):
         return wait
     return Wait(Reason.THROTTLED, until, 0)
-
-
-def _blocked(group: Group, ahead: int) -> Wait:
-    """Say why the tickets of a group wait that is kept from competing."""
-    if group.pause is not None:
-        until = inf if group.pause.until is None else group.pause.until
-        return Wait(Reason.PAUSED, until, ahead, pause=group.pause.target)
-    lacking = group.waits_for
-    assert lacking is not None
-    until = lacking.free_at / 1e6 if lacking.free_at else inf
-    return Wait(Reason.BUDGET, until, ahead, lacking.name)

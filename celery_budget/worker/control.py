@@ -15,8 +15,8 @@ from celery.worker.control import control_command, inspect_command
 from celery.worker.control import hello as celery_hello
 from msgspec.structs import replace
 
-from celery_budget.core.admission import lacking, paused
 from celery_budget.core.decisions import Reason, Wait
+from celery_budget.core.obstacles import lacking, paused
 from celery_budget.errors import HeaderError
 from celery_budget.headers import HEADER, Stamp, read, write
 from celery_budget.worker import seams

@@ -22,6 +22,7 @@ from celery_budget.errors import BudgetRefused
 from celery_budget.worker import seams
 from celery_budget.worker.intake import Intake
 from celery_budget.worker.moves import HANDED_ON
+from celery_budget.worker.returns import give_back_unstarted
 
 if TYPE_CHECKING:
     from celery.worker.request import Request
@@ -131,7 +132,7 @@ class Pump:
             held = self._intake.ticket(request, source, None if source is None else source.queue)
             if not self.is_open:
                 seams.forget(request)
-                give_back([held])
+                give_back_unstarted([held])
                 return
             if (held.move or self._moves.numbers) and not self._moves.is_current(held):
                 self._drop_stale(held)
@@ -394,14 +395,3 @@ class Pump:
                 for held in [held for held in self._running if not seams.is_accepted(held.request)]:
                     self._settle(held, ran=False)
             self.settle_over()
-
-
-def give_back(tickets: list[Held]) -> None:
-    """Return unstarted messages to the front of their queues, in the order in which they came.
-
-    Args:
-        tickets: Not started and not acknowledged; of a connection that lives.
-    """
-    seams.return_to_front([held.request.message for held in tickets])
-    for held in tickets:
-        held.request.acknowledged = True

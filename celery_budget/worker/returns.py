@@ -94,3 +94,14 @@ def _headers(held: Held) -> dict[str, Any]:
     headers.pop("x-delivery-count", None)
     headers.pop("compression", None)  # of the body, which was unpacked when it came
     return headers
+
+
+def give_back_unstarted(tickets: list[Held]) -> None:
+    """Return unstarted messages to the front of their queues, in the order in which they came.
+
+    Args:
+        tickets: Not started and not acknowledged; of a connection that lives.
+    """
+    seams.return_to_front([held.request.message for held in tickets])
+    for held in tickets:
+        held.request.acknowledged = True

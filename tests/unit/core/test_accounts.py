@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from celery_budget.core.accounts import Accounts, CalendarWindow
+from celery_budget.core.accounts import Accounts
+from celery_budget.core.calendar import CalendarWindow
 from celery_budget.core.decisions import Decision, Refuse, Start, Wait
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.exchange import MOST_LINES, Line, Report

@@ -7,8 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from celery_budget.core.accounts import CalendarWindow
-from celery_budget.core.calendar import calendar_window
+from celery_budget.core.calendar import CalendarWindow, calendar_window
 from celery_budget.policy.budget import Window
 
 HOUR_US = 3_600_000_000

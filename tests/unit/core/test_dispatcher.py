@@ -6,7 +6,8 @@ from math import inf
 
 import pytest
 
-from celery_budget.core.accounts import Accounts, CalendarWindow
+from celery_budget.core.accounts import Accounts
+from celery_budget.core.calendar import CalendarWindow
 from celery_budget.core.decisions import Expire, Reason, Start, Wait
 from celery_budget.core.dispatcher import BLOCKED_PER_SLOT, Dispatcher
 from celery_budget.core.ticket import Ticket

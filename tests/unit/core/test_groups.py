@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from celery_budget.core.accounts import Accounts, CalendarWindow
+from celery_budget.core.accounts import Accounts
+from celery_budget.core.calendar import CalendarWindow
 from celery_budget.core.groups import FORGOTTEN_S
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.budget import Scope

@@ -8,8 +8,9 @@ from threading import Event
 
 import pytest
 
-from celery_budget.core.accounts import Accounts, CalendarWindow
+from celery_budget.core.accounts import Accounts
 from celery_budget.core.admission import Group
+from celery_budget.core.calendar import CalendarWindow
 from celery_budget.core.decisions import Start
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.exchange import Answer, Report
