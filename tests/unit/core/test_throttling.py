@@ -16,6 +16,7 @@ from celery_budget.policy.budget import Scope
 from celery_budget.policy.live import Pause
 from celery_budget.policy.load import load
 from celery_budget.policy.model import Band, Policy
+from celery_budget.policy.preemption import Method
 from tests.unit.core.worker import NOW, run, ticket
 
 CRITICAL = Band("critical", 0, preempts=True, latency_target=0.1)
@@ -208,11 +209,13 @@ def test_who_waited_for_a_budget_needs_no_slot() -> None:
     accounts = Accounts(policy, {}, calendar_window, lease_s=5.0)
     dispatcher = Dispatcher(policy.bands, 8, accounts=accounts)
     worker = Hands(dispatcher)
-    for _ in range(8):
-        dispatcher.offer(ticket("critical", published=worker.now), worker.now)
+    dispatcher.offer(ticket("critical", published=worker.now), worker.now)
     dispatcher.decide(worker.now)
+    worker.now += 0.1
+    for _ in range(7):
+        dispatcher.offer(ticket("critical", published=worker.now), worker.now)
     (group,) = accounts._blocked
-    worker.now += 0.9
+    worker.now += 0.8
     (allowance,) = group.allowances
     allowance.free = 8 * allowance.rule.limit // 2
     dispatcher.wake(accounts.woken(allowance), worker.now)
@@ -241,6 +244,43 @@ def test_who_was_paused_needs_no_slot() -> None:
     worker.period()
 
     assert 1.0 == dispatcher.throttled_to("optional")
+
+
+def test_what_came_to_the_broker_during_a_pause_needs_no_slot() -> None:
+    """No worker asked for it."""
+    worker = hands()
+    policy = Policy(bands=(CRITICAL, OPTIONAL), default_band="optional")
+    worker.dispatcher.amend(policy, ["critical"], worker.now)
+    worker.now += 0.5
+    late = [ticket("critical", published=worker.now) for _ in range(8)]
+    worker.now += 0.4
+    worker.dispatcher.amend(policy, [], worker.now)
+    run(worker.dispatcher, *late, now=worker.now)
+    assert 8 == worker.dispatcher.running("critical")
+    worker.period()
+
+    assert 1.0 == worker.dispatcher.throttled_to("optional")
+
+
+def test_who_made_room_and_comes_back_needs_no_slot() -> None:
+    """It has run since it was published."""
+    important = Band("important", 1, latency_target=0.1, preempt=(Method.CHECKPOINT,))
+    bands = (Band("critical", 0, preempts=True), important, OPTIONAL)
+    worker = Hands(Dispatcher(bands, 8, ways=frozenset({Method.CHECKPOINT})))
+    begun = worker.now
+    for number in range(8):
+        for has_left in (True, False):
+            made = ticket("important", task_id=f"task-{number}", published=begun)
+            made.methods = (Method.CHECKPOINT,)
+            worker.dispatcher.offer(made, worker.now)
+            decision = worker.dispatcher.decide(worker.now)
+            assert isinstance(decision, Start)
+            worker.now += 0.05 if has_left else 0.0
+            worker.dispatcher.ended(made, worker.now, has_left=has_left)
+        begun = worker.now
+    worker.period()
+
+    assert 1.0 == worker.dispatcher.throttled_to("optional")
 
 
 def test_another_target_holds_from_the_next_period_on() -> None:

@@ -173,6 +173,29 @@ def test_an_evicted_job_begins_anew() -> None:
     assert second.ended - second.started == pytest.approx(3.0)
 
 
+def test_an_evicted_job_with_checkpoints_goes_on_from_the_last() -> None:
+    """It loses only what came after."""
+    made = world(giving_way("evict"))
+    job = publish(made, "other", 3.0, step_s=0.7)
+    made.clock.run(2)
+    publish(made, "pay", 0.5)
+    made.clock.run(9)
+
+    first, second = runs(made, job)
+    assert first.ended - first.started == pytest.approx(2.0, abs=0.01)
+    assert second.ended - second.started == pytest.approx(3.0 - 1.4)
+
+
+def test_idle_workers_take_turns() -> None:
+    """As brokers have it."""
+    made = world(POLICY, workers=2)
+    for _ in range(10):
+        publish(made, "other", 0.1)
+        made.clock.run(1)
+
+    assert 5 == sum(run.worker == "w0" for run in made.runs)
+
+
 def test_a_killed_worker_ends_everything_and_holds_on_for_a_lease() -> None:
     """What it had of a capacity is free for others after that."""
     made = world({**POLICY, "budgets": {"fleet": {"slots": 1}}}, workers=2)
@@ -194,7 +217,11 @@ def test_what_a_killed_worker_had_not_started_is_with_the_broker_again() -> None
     made = world(POLICY, workers=2)
     for _ in range(8):
         publish(made, "other", 0.01)
+    held = [made.job("other", 1.0) for _ in range(3)]
+    for job in held:
+        made.workers["w0"].hold(job)
     made.workers["w0"].kill()
     made.clock.run(5)
 
-    assert 8 == len({run.job.id for run in made.runs})
+    assert 11 == len({run.job.id for run in made.runs})
+    assert {"w1"} == {run.worker for run in made.runs}
