@@ -86,6 +86,7 @@ def test_a_band_is_held_back_for_all_above_it_and_for_none_below() -> None:
     worker.late(10, "important", late_s=30.0)
 
     assert 1.0 == worker.dispatcher.throttled_to("important")
+    assert 8 <= worker.dispatcher.window("important")
     assert 0.5 == worker.dispatcher.throttled_to("optional")
     worker.late(10, "critical")
     assert 0.5 == worker.dispatcher.throttled_to("important")
@@ -226,15 +227,19 @@ def test_who_waited_for_a_budget_needs_no_slot() -> None:
     assert 1.0 == dispatcher.throttled_to("optional")
 
 
-def test_who_was_paused_needs_no_slot() -> None:
+@pytest.mark.parametrize(
+    ("pause", "paused"),
+    [(Pause(Scope.BAND, "critical"), ["critical"]), (Pause(Scope.TASK, "task"), [])],
+)
+def test_who_was_paused_needs_no_slot(pause: Pause, paused: list[str]) -> None:
     """The operator wanted it to wait."""
     bands = (CRITICAL, OPTIONAL)
     policy = Policy(bands=bands, default_band="optional")
     accounts = Accounts(policy, {}, calendar_window, lease_s=5.0)
     dispatcher = Dispatcher(bands, 8, accounts=accounts)
     worker = Hands(dispatcher)
-    accounts.amend(policy, 1, [Pause(Scope.BAND, "critical")])
-    dispatcher.amend(policy, ["critical"], worker.now)
+    accounts.amend(policy, 1, [pause])
+    dispatcher.amend(policy, paused, worker.now)
     run(dispatcher, *(ticket("critical", published=worker.now) for _ in range(8)), now=worker.now)
     worker.now += 0.9
     accounts.amend(policy, 2, [])
@@ -268,14 +273,14 @@ def test_who_made_room_and_comes_back_needs_no_slot() -> None:
     bands = (Band("critical", 0, preempts=True), important, OPTIONAL)
     worker = Hands(Dispatcher(bands, 8, ways=frozenset({Method.CHECKPOINT})))
     begun = worker.now
-    for number in range(8):
+    for number in range(4):
         for has_left in (True, False):
             made = ticket("important", task_id=f"task-{number}", published=begun)
             made.methods = (Method.CHECKPOINT,)
             worker.dispatcher.offer(made, worker.now)
             decision = worker.dispatcher.decide(worker.now)
             assert isinstance(decision, Start)
-            worker.now += 0.05 if has_left else 0.0
+            worker.now += 0.2 if has_left else 0.0
             worker.dispatcher.ended(made, worker.now, has_left=has_left)
         begun = worker.now
     worker.period()
