@@ -86,6 +86,7 @@ class _Level:
             return -inf
         if part <= 0.0:
             return inf
+        self._rested = min(self._rested, now)  # the clock may be set back
         return self._rested + self._used_s * (1 - part) / part
 
 

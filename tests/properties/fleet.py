@@ -20,6 +20,7 @@ from celery_budget.policy.load import load
 from celery_budget.simulate.job import Job
 from celery_budget.simulate.worker import SimulatedWorker
 from celery_budget.simulate.world import World
+from tests.budgets import most_within
 
 ONE = 1_000_000
 
@@ -92,13 +93,7 @@ class Fleet(World):
 
     def most_started(self, of: Callable[[Ticket], bool], window_s: float) -> int:
         """Tell how many started at most in any window of so many seconds."""
-        times = [run.started for run in self.runs if of(run.job)]
-        most = first = 0
-        for place, at in enumerate(times):
-            while at - times[first] >= window_s:
-                first += 1
-            most = max(most, place - first + 1)
-        return most
+        return most_within([run.started for run in self.runs if of(run.job)], window_s)
 
 
 class Watch:

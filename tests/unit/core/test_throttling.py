@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from math import inf
-
 import pytest
 
 from celery_budget.core.accounts import Accounts
@@ -116,7 +114,7 @@ def test_less_than_a_slot_is_a_part_of_the_time() -> None:
     decision = worker.dispatcher.decide(worker.now)
     assert isinstance(decision, Wait)
     assert Reason.THROTTLED is decision.reason
-    assert decision.until == pytest.approx(worker.now + 0.4)
+    assert decision.until - worker.now == pytest.approx(0.4, abs=1e-3)
     assert isinstance(worker.dispatcher.decide(worker.now + 0.4), Start)
 
 
@@ -314,11 +312,8 @@ def test_a_clock_that_is_set_back_stops_nothing(back_s: float) -> None:
     worker.dispatcher.ended(first, worker.now)
     assert isinstance(worker.dispatcher.decide(worker.now), Wait)
     worker.now -= back_s
-    for _ in range(8):
-        decision = worker.dispatcher.decide(worker.now)
-        if isinstance(decision, Start):
-            break
-        assert isinstance(decision, Wait)
-        assert worker.now < decision.until < inf
-        worker.now += 1.0
-    assert isinstance(decision, Start)
+    decision = worker.dispatcher.decide(worker.now)
+    assert isinstance(decision, Wait)
+    # The share has grown meanwhile, as nothing urgent came.
+    assert 0.0 < decision.until - worker.now < 0.4
+    assert isinstance(worker.dispatcher.decide(decision.until), Start)
