@@ -195,3 +195,13 @@ def most_at_once(intervals: Sequence[tuple[float, float]]) -> int:
         running += change
         most = max(most, running)
     return most
+
+
+def spend_all(budgets: Budgets, pay: Any, wait_for: Callable[..., None], tenant: str) -> None:
+    """Use up the dollar of a tenant, and wait until its worker has heard so."""
+    publish(pay, [(tenant, "1", 0)], tenant=tenant)
+    name = f"tenant:{tenant} usd"
+    wait_for(
+        lambda: name in (found := budgets.accounts()) and found[name].balance <= 0,
+        what="an empty account",
+    )

@@ -15,8 +15,8 @@ from celery.result import AsyncResult
 
 from celery_budget import Bill
 from celery_budget.embedded import RedisServer
+from tests.budgets import Budgets, spend_all
 from tests.conftest import WaitFor
-from tests.integration.test_budgets import Budgets, spend_all
 from tests.integration.test_examples import Example
 from tests.servers import Broker
 

@@ -10,7 +10,7 @@ import pytest
 
 from celery_budget.embedded import RedisServer
 from celery_budget.errors import BudgetRefused
-from tests.budgets import MILLION, Budgets, publish
+from tests.budgets import MILLION, Budgets, publish, spend_all
 from tests.conftest import WaitFor
 
 #: Redis databases of the worker that tests share: messages, results and the ledger.
@@ -46,16 +46,6 @@ def spending(
 def budget_status(budgets: Budgets, sender: ModuleType, task_id: str) -> dict[str, Any]:
     """Ask the worker about one task."""
     return budgets.inspect(sender, "budget_status", task_id=task_id)
-
-
-def spend_all(budgets: Budgets, pay: Any, wait_for: WaitFor, tenant: str) -> None:
-    """Use up the dollar of a tenant, and wait until its worker has heard so."""
-    publish(pay, [(tenant, "1", 0)], tenant=tenant)
-    name = f"tenant:{tenant} usd"
-    wait_for(
-        lambda: name in (found := budgets.accounts()) and found[name].balance <= 0,
-        what="an empty account",
-    )
 
 
 def test_a_degraded_task_sees_that_it_should_do_less(
@@ -193,3 +183,24 @@ def test_a_declared_cost_is_set_aside_when_the_task_starts(
 
     assert 1 == started
     assert 600 * MILLION <= reserved <= 1_000 * MILLION
+
+
+def test_a_bands_cpu_budget_is_charged_what_was_measured(
+    spending: Budgets, wait_for: WaitFor, key: str
+) -> None:
+    """A budget in seconds of processor time is kept by the meter, not by estimates."""
+    sender = spending.sender()
+
+    def spent() -> int:
+        account = spending.accounts().get("band:low cpu")
+        return 0 if account is None else account.spent
+
+    before = spent()
+    publish(sender.spin, [(key, 0.3)] * 4, band="low")
+    wait_for(lambda: spending.journal.count("spun", key=key) == 4, what="all tasks")
+    used = 1e6 * sum(entry["seconds"] for entry in spending.journal.entries("spun", key=key))
+    wait_for(lambda: spent() - before >= used, what="the ledger to hear of it")
+
+    # What is around a task's body counts as well, which on a slow machine is tens of milliseconds
+    # for the first task of a child. The estimate would be 6 s for each.
+    assert used == pytest.approx(spent() - before, abs=4 * 75_000)
