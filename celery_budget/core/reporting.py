@@ -20,15 +20,10 @@ IDLE_S = 1.0
 #: to 100 calls a second and worker, which only the first use of ever new accounts reaches.
 LEAST_S = 0.01
 
-#: A report's wants count for as many ticks: the next one may come late from a busy worker.
-LATE_TICKS = 3
+_MICROS = 1_000_000
 
-_MICROS = 1e6
-
-
-def next_us() -> int:
-    """Tell for how long the wants of a report are to count, microseconds."""
-    return int(LATE_TICKS * TICK_S * _MICROS)
+#: A report's wants count for three ticks, microseconds: the next may come late from a busy worker.
+LATE_US = int(3 * TICK_S * _MICROS)
 
 
 def pause_s(accounts: Accounts, since_s: float, ledger_us: int) -> float:

@@ -145,14 +145,11 @@ class Throttling:
             now: Unix seconds.
         """
         self.due = now + PERIOD_S
-        shortages: dict[str, tuple[float, int]] = {}
+        # What is above the lowest level holds all that is above the others.
+        above = self._levels[-1].above
+        shortages = {state.name: _shortage(state, free, now) for state in above}
         for level in self._levels:
-            found = []
-            for state in level.above:
-                if state.name not in shortages:
-                    shortages[state.name] = _shortage(state, free, now)
-                found.append(shortages[state.name])
-            shortage, evidence = max(found)
+            shortage, evidence = max(shortages[state.name] for state in level.above)
             is_kept = level.is_kept and level.running <= level.most(slots)
             if evidence:
                 level.throttle.step(shortage, evidence, is_kept=is_kept)

@@ -26,7 +26,7 @@ from celery_budget.core.decisions import (
 )
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.exchange import Report
-from celery_budget.core.reporting import IDLE_S, LEASE_S, next_us, pause_s
+from celery_budget.core.reporting import IDLE_S, LATE_US, LEASE_S, pause_s
 from celery_budget.policy.budget import Scope
 from celery_budget.policy.preemption import Method
 from celery_budget.simulate.job import Job, Run
@@ -268,7 +268,7 @@ class SimulatedWorker:
         self._number += 1
         self._is_reporting = True
         self._reported = clock.now
-        report = Report(self.name, self._number, self._epoch, next_us(), lines)
+        report = Report(self.name, self._number, self._epoch, LATE_US, lines)
 
         def arrive() -> None:
             answer = world.ledger.exchange(report)

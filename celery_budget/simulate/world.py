@@ -13,6 +13,7 @@ The same policy, arrivals and seed give the same runs.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import count
 from math import inf
 from random import Random
@@ -20,7 +21,7 @@ from random import Random
 from celery_budget.core.reporting import LEASE_S
 from celery_budget.policy.model import Policy
 from celery_budget.policy.preemption import Method
-from celery_budget.policy.terms import resolve
+from celery_budget.policy.terms import NOTHING_DECLARED, methods, resolve
 from celery_budget.simulate.broker import Broker
 from celery_budget.simulate.clock import Clock
 from celery_budget.simulate.job import Job, Run
@@ -91,11 +92,6 @@ class World:
         """
         at = self.clock.now if at is None else at
         terms = resolve(self.policy, task, now=at)
-        rule = self.policy.rule(task)
-        band = self.policy.band(terms.band)
-        preempt = None if rule is None else rule.preempt
-        if preempt is None and band is not None:
-            preempt = band.preempt
         return Job(
             f"job-{next(self._ids)}",
             task,
@@ -105,7 +101,7 @@ class World:
             expires=inf if terms.expires is None else terms.expires,
             published=at,
             cost=terms.cost,
-            methods=preempt or (),
+            methods=methods(self.policy, task, NOTHING_DECLARED, terms.band),
             length_s=length_s,
         )
 
@@ -130,21 +126,8 @@ class World:
 
     def resume(self, job: Job, left_s: float) -> None:
         """Give a job that made room back to the front of its queue, a moment later."""
-        rest = Job(
-            job.id,
-            job.task,
-            job.band,
-            job.tenant,
-            job.deadline,
-            job.expires,
-            job.published,
-            cost=job.cost,
-            methods=job.methods,
-            length_s=left_s,
-            usage=job.usage,
-            step_s=job.step_s,
-            clean_up_s=job.clean_up_s,
-        )
+        # Another ticket of the same message, which nobody has looked at yet.
+        rest = replace(job, length_s=left_s, excused=frozenset(), group=None, since=0.0)
         self.clock.after(self.broker.delay_s(job.band), lambda: self.broker.give_back(rest))
 
     def delay_s(self) -> float:

@@ -22,7 +22,7 @@ from celery.utils.log import get_logger
 
 from celery_budget.core.exchange import Answer, Report
 from celery_budget.core.lesson import Lesson
-from celery_budget.core.reporting import IDLE_S, LEASE_S, LEAST_S, TICK_S, next_us, pause_s
+from celery_budget.core.reporting import IDLE_S, LATE_US, LEASE_S, LEAST_S, TICK_S, pause_s
 from celery_budget.errors import LedgerUnavailable
 from celery_budget.policy.live import Live
 from celery_budget.worker.lessons import Heard, Lessons
@@ -297,7 +297,7 @@ class Leases:
         if sent is None:
             lines = self._accounts.lines(time(), self._ledger_us(now), self._slots())
             self._number += 1
-            report = Report(self._worker, self._number, self._epoch, next_us(), lines)
+            report = Report(self._worker, self._number, self._epoch, LATE_US, lines)
             lesson = self._lessons.last() if is_last else self._lessons.due(now)
             sent = _Sent(report, now, lesson)
         else:

@@ -26,7 +26,7 @@ from celery_budget.core.decisions import Start
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.exchange import Report
 from celery_budget.core.groups import FORGOTTEN_S
-from celery_budget.core.reporting import LEASE_S, LEAST_S, TICK_S
+from celery_budget.core.reporting import LATE_US, LEASE_S, LEAST_S, TICK_S
 from celery_budget.core.ticket import Ticket
 from celery_budget.embedded import RedisServer
 from celery_budget.policy.load import load
@@ -36,7 +36,6 @@ from celery_budget.stores.redis.ledger import RedisLedger
 _POLICY = {"budgets": {"tenant:*": {"usd": {"limit": "1000/1d"}}}}
 _MICROS = 1_000_000
 _SLOTS = 8
-_LATE_US = 150_000
 
 #: Tasks between two exchanges: what a worker of 1,000 tasks a second runs in a tick.
 _TASKS = 50
@@ -96,7 +95,7 @@ class Worker:
         """Tell the ledger, and hear what it grants."""
         lines = self.accounts.lines(now, int(now * _MICROS), _SLOTS)
         self.lines = max(self.lines, len(lines))
-        report = Report("bench:1:1", next(self._reports), self._epoch, _LATE_US, lines)
+        report = Report("bench:1:1", next(self._reports), self._epoch, LATE_US, lines)
         answer = self._ledger.exchange(report)
         self._epoch = answer.epoch
         self.dispatcher.wake(self.accounts.heard(lines, answer, now), now)
