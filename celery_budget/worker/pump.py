@@ -20,6 +20,7 @@ from celery_budget.core.decisions import Expire, Refuse, Start, Wait
 from celery_budget.core.roster import NOTHING_USED
 from celery_budget.errors import BudgetRefused
 from celery_budget.worker import seams
+from celery_budget.worker.alarm import Alarm, CallAfter
 from celery_budget.worker.intake import Intake
 from celery_budget.worker.moves import HANDED_ON
 from celery_budget.worker.returns import give_back_unstarted
@@ -88,20 +89,21 @@ class Pump:
         self._metering = metering
         self._ceilings = ceilings
         self.preempter = preempter
-        self._polls_at = 0.0
+        self._polls = Alarm(monotonic, self.tick)
         self._is_resumed = False
         self._running: set[Held] = set()
         self._over: deque[Held] = deque()
         self._wake: Callable[[], None] | None = None
-        self._call_after: Callable[[float, Callable[[], None]], object] | None = None
-        self._asks_at = 0.0
+        self._call_after: CallAfter | None = None
+        #: Rings when a decision may be another one, if nothing happens before.
+        self._asks = Alarm(time, self.tick)
         self.lock = RLock()
         self._is_pumping = False
 
     def attach(
         self,
         wake: Callable[[], None] | None,
-        call_after: Callable[[float, Callable[[], None]], object],
+        call_after: CallAfter,
     ) -> None:
         """Tell how this worker's loop is reached.
 
@@ -111,7 +113,8 @@ class Pump:
             call_after: Calls a function in so many seconds.
         """
         self._call_after = call_after
-        self._asks_at = 0.0
+        self._asks.attach(call_after)
+        self._polls.attach(call_after)
         self._wake = wake
 
     @property
@@ -201,7 +204,7 @@ class Pump:
             if decision is None:
                 return
             if isinstance(decision, Wait):
-                self._ask_again(decision.until)
+                self._asks.set(decision.until)
                 return
             if not self._perform(decision):
                 return
@@ -236,19 +239,9 @@ class Pump:
 
     def _poll(self, leases: Leases) -> None:
         """Let the ledger be told and heard what is due; what that frees starts in the next turn."""
-        now = monotonic()
-        if now < self._polls_at and not leases.is_waiting:
-            return
-        wait_s = leases.poll()
-        # A timer that is set for later comes as well, and finds nothing to do.
-        if not now < self._polls_at <= now + wait_s and self._call_after is not None:
-            self._polls_at = now + wait_s
-            self._call_after(wait_s, self._poll_again)
-
-    def _poll_again(self) -> None:
-        if monotonic() >= self._polls_at:
-            self._polls_at = 0.0
-        self.tick()
+        if not self._polls.is_set or leases.is_waiting:
+            wait_s = leases.poll()
+            self._polls.set(monotonic() + wait_s)
 
     def resumed(self, groups: list[Group]) -> None:
         """Go on with groups that have waited for a budget."""
@@ -269,19 +262,6 @@ class Pump:
             self._intake.read_again(cast("Held", ticket))
         self.dispatcher.amend(policy, paused, time())
         self._is_resumed = True
-
-    def _ask_again(self, until: float) -> None:
-        """Pump again at a time, if nothing happens before."""
-        now = time()
-        # A timer that is set for later comes as well, and finds nothing to do.
-        if not now < self._asks_at <= until and self._call_after is not None:
-            self._asks_at = until
-            self._call_after(max(0.0, until - now), self._time_is_up)
-
-    def _time_is_up(self) -> None:
-        if time() >= self._asks_at:
-            self._asks_at = 0.0
-        self.tick()
 
     def tick(self) -> None:
         """Look again, as a timer asks: the pool may have grown, a held ticket expired."""
