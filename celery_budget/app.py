@@ -12,15 +12,17 @@ from weakref import WeakKeyDictionary, ref
 
 from celery.app.backends import by_url
 from celery.backends.base import Backend
+from celery.exceptions import ImproperlyConfigured
 from celery.utils.imports import symbol_by_name
 
 from celery_budget.child.results import billing
-from celery_budget.errors import NotInstalled
+from celery_budget.errors import AmountError, NotInstalled
 from celery_budget.ledger import stores
 from celery_budget.policy.load import load
 from celery_budget.producer.amqp import budgeted
 from celery_budget.producer.stamp import connect
 from celery_budget.task import task_class
+from celery_budget.units import amount
 
 if TYPE_CHECKING:
     from celery import Celery
@@ -34,6 +36,9 @@ Source = str | Path | Mapping[str, object] | None
 
 #: The setting that names the policy when `install` does not; `CELERY_BUDGET_POLICY` in Django.
 SETTING = "budget_policy"
+
+#: The setting that says how much of its node's memory a worker may use.
+NODE_MEMORY = "budget_node_memory"
 
 #: By name: a web process publishes and never loads the worker.
 BAND_STEP = "celery_budget.worker.bootstep:BandStep"
@@ -102,7 +107,8 @@ class Installation:
         assert app is not None
         self.policy()
         region = app.conf.get("budget_region") or ""
-        return Services(partial(stores, app), connect_meter, region, self._loaded_us)
+        memory = node_memory(app)
+        return Services(partial(stores, app), connect_meter, region, self._loaded_us, memory)
 
     def checkpoints(self) -> CheckpointStore:
         """Give the store of the app's checkpoints, the same one for all that runs in a process."""
@@ -164,6 +170,24 @@ def backend(app: Celery, url: str | None = None) -> Backend:
     if app.conf.result_extended and isinstance(made, type) and issubclass(made, Backend):
         made = billing(made)
     return made(app=app, url=url)
+
+
+def node_memory(app: Celery) -> int | None:
+    """Read what a worker may use of its node's memory, bytes; None: all that there is.
+
+    Raises:
+        ImproperlyConfigured: the setting says what is no amount of memory.
+    """
+    said = app.conf.get(NODE_MEMORY)
+    if said is None:
+        return None
+    try:
+        found = amount("memory", said)
+    except AmountError as error:
+        raise ImproperlyConfigured(f"{NODE_MEMORY}: {error}") from error
+    if found <= 0:
+        raise ImproperlyConfigured(f'{NODE_MEMORY} is {said!r}; write for example "2GiB"')
+    return found
 
 
 def installed(app: Celery) -> Installation | None:

@@ -31,6 +31,8 @@ WHY: Mapping[str, str] = {
     Reason.RESERVE_KEPT: "the free slots are kept for other bands",
     Reason.THROTTLED: "slots are left free for bands above, whose tasks have waited too long",
     Reason.BEHIND: "others go first",
+    Reason.MEMORY: "its worker's node has too little memory left for it",
+    Reason.PRESSURE: "its worker's node is under pressure, and is to give it back to the broker",
     Reason.BUDGET: "a budget is used up",
     Reason.PAUSED: "an operator has paused it",
     Reason.GATHER: "a slot has just become free, and messages that go first may arrive",

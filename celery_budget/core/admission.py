@@ -243,7 +243,8 @@ class Group:
         resources: Of the allowances, in their order.
         excused: Those whose lack does not keep its tickets from starting: they were demoted
             for it.
-        is_blocked: Whether its tickets wait for a budget; the queue's matter.
+        is_tight: Whether its tickets wait for memory of their worker's node, whatever they draw on.
+        is_blocked: Whether its tickets wait for a budget, or for memory; the queue's matter.
         tenants: Who has tickets in it; the queue's matter.
         live: How many of its tickets wait for a budget.
         waits_for: The allowance that it waits for; None while it does not.
@@ -261,6 +262,7 @@ class Group:
         "ends",
         "excused",
         "is_blocked",
+        "is_tight",
         "live",
         "needs",
         "number",
@@ -281,8 +283,11 @@ class Group:
         on_loss: OnLoss,
         excused: frozenset[str] = frozenset(),
         pause: Pause | None = None,
+        *,
+        is_tight: bool = False,
     ) -> None:
         self.rank = rank
+        self.is_tight = is_tight
         self.pause = pause
         self.allowances = allowances
         self.resources = tuple(allowance.resource for allowance in allowances)

@@ -43,12 +43,14 @@ class BandState:
         leaving: Tickets in slots that could leave them, or were asked to.
         waits: How long its tickets waited in this period; None without a target.
         is_throttled: Whether it may start nothing now, unless its minimum share is due.
+        is_closed: Whether it may start nothing now, as the node is under pressure.
     """
 
     __slots__ = (
         "_is_known",
         "expected",
         "is_asked",
+        "is_closed",
         "is_paused",
         "is_throttled",
         "leaving",
@@ -96,6 +98,7 @@ class BandState:
         self.leaving = 0
         self.waits = Waits(rule.latency_target) if rule.latency_target else None
         self.is_throttled = False
+        self.is_closed = False
         self._is_known = False
 
     def amend(self, rule: Band, slots: int, weight: Callable[[str], float] | None) -> None:
@@ -108,6 +111,11 @@ class BandState:
         self.rule = rule
         self.rounding = 0 if rule.preempts else SHARED_ROUNDING
         self.queue.weigh(weight)
+
+    @property
+    def is_lesser(self) -> bool:
+        """Whether its work is left to other nodes where this one is under pressure."""
+        return not self.rule.preempts and self.rule.rank > 0
 
     def learn(self, service_s: float, slots: int) -> None:
         """Follow the service time of a ticket that ended.

@@ -22,6 +22,8 @@ class Reason(StrEnum):
     THROTTLED = "throttled"  # a slot is left free for bands above, whose tickets wait too long
     BEHIND = "behind"  # a slot is free, and others go first
     BUDGET = "budget"  # an account it draws on is used up, or was not asked yet
+    MEMORY = "memory"  # it needs more memory than its worker's node has left
+    PRESSURE = "pressure"  # the node is short of memory or io, and leaves it to other workers
     PAUSED = "paused"  # an operator has paused what it is one of
     GATHER = "gather"  # a slot has just become free, and messages that go first may arrive
     # Why a ticket will never start.
@@ -71,11 +73,11 @@ class Yield:
 
     Attributes:
         ticket: Keeps its slot until it leaves.
-        cause: The ticket that needs the slot.
+        cause: The ticket that needs the slot; None where the node needs the memory.
     """
 
     ticket: Ticket
-    cause: Ticket
+    cause: Ticket | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,11 +86,11 @@ class Evict:
 
     Attributes:
         ticket: Keeps its slot until it has ended.
-        cause: The ticket that needs the slot.
+        cause: The ticket that needs the slot; None where the node needs the memory.
     """
 
     ticket: Ticket
-    cause: Ticket
+    cause: Ticket | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,19 @@ class Refuse:
     account: str
     budget: str
     reason: Reason = Reason.SHED
+
+
+@dataclass(frozen=True, slots=True)
+class Return:
+    """Give the ticket back to the broker: a worker on another node may start it.
+
+    Attributes:
+        ticket: No longer held.
+        reason: Why it does not start here.
+    """
+
+    ticket: Ticket
+    reason: Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,4 +156,4 @@ class Wait:
     pause: str = ""
 
 
-Decision = Start | Freeze | Thaw | Yield | Evict | Stay | Expire | Refuse | Wait
+Decision = Start | Freeze | Thaw | Yield | Evict | Stay | Return | Expire | Refuse | Wait

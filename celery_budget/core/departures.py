@@ -44,13 +44,15 @@ _REMEMBERED = 10_000
 class Departures:
     """What may leave, was asked to, and has left one worker before."""
 
-    __slots__ = ("_able", "_asked", "_evicted", "_expected", "_left")
+    __slots__ = ("_able", "_asked", "_bound", "_evicted", "_expected", "_left")
 
     def __init__(self) -> None:
         self._able: set[Ticket] = set()
         #: When each was asked, the earliest first.
         self._asked: dict[Ticket, float] = {}
         self._evicted: set[Ticket] = set()
+        #: Asked for their memory: they leave though nobody waits for their slots.
+        self._bound: set[Ticket] = set()
         #: How long a task type takes to leave, seconds.
         self._expected: dict[str, float] = {}
         #: How often each id has left.
@@ -111,8 +113,21 @@ class Departures:
             return self._asked[ticket] + PATIENCE_S
         return started + self._rest(ticket, method)
 
-    def ask(self, ticket: Ticket, method: Method, now: float) -> None:
-        """Take note that a ticket is asked to leave, or told to."""
+    def is_bound(self, ticket: Ticket) -> bool:
+        """Tell whether a ticket was asked to leave for its memory."""
+        return ticket in self._bound
+
+    def ask(self, ticket: Ticket, method: Method, now: float, *, is_bound: bool = False) -> None:
+        """Take note that a ticket is asked to leave, or told to.
+
+        Args:
+            ticket: Of those that started.
+            method: How.
+            now: Unix seconds.
+            is_bound: Whether it is for its memory.
+        """
+        if is_bound:
+            self._bound.add(ticket)
         self._asked.pop(ticket, None)
         self._asked[ticket] = now
         if method is Method.EVICT:
@@ -122,6 +137,7 @@ class Departures:
         """Take note that a ticket could not be asked."""
         self._asked.pop(ticket, None)
         self._evicted.discard(ticket)
+        self._bound.discard(ticket)
 
     def is_coming(self, ticket: Ticket, now: float) -> bool:
         """Tell whether the slot of a ticket is on its way, or will be free in any case."""
@@ -143,9 +159,11 @@ class Departures:
         if len(self._asked) == len(self._evicted) or (waiting and self.coming(now)[0] <= waiting):
             return None
         # The latest: its step has the most before it. What is evicted goes.
-        chosen = next(ticket for ticket in reversed(self._asked) if ticket not in self._evicted)
-        del self._asked[chosen]
-        return chosen
+        for ticket in reversed(self._asked):
+            if ticket not in self._evicted and ticket not in self._bound:
+                del self._asked[ticket]
+                return ticket
+        return None
 
     def ended(self, ticket: Ticket, now: float, *, has_left: bool) -> bool:
         """Forget a ticket that has ended or left; tell whether a slot was waited for.
@@ -156,6 +174,7 @@ class Departures:
             has_left: Whether it comes back to do the rest.
         """
         self._able.discard(ticket)
+        self._bound.discard(ticket)
         asked = self._asked.pop(ticket, None)
         if ticket in self._evicted:
             self._evicted.discard(ticket)

@@ -15,7 +15,7 @@ from celery_budget.core.decisions import Decision, Expire, Reason, Refuse, Start
 from celery_budget.core.lookahead import PARTS, parts
 from celery_budget.core.obstacles import blocked
 from celery_budget.core.patience import LEAST_EXPECTED_S
-from celery_budget.core.roster import Roster
+from celery_budget.core.shelter import Shelter
 from celery_budget.core.throttle import PERIOD_S
 from celery_budget.core.throttling import note_wait
 from celery_budget.core.ticket import Ticket
@@ -36,15 +36,15 @@ _FREE: tuple[tuple[int, ...], bool] = ((), False)
 _MIN_SHARE = Reason.MIN_SHARE  # looking it up in the enum costs 0.2 us on Python 3.11
 
 
-class Dispatcher(Roster):
-    """Decides what starts, what gives way and how much to ask the broker for; see `Roster`."""
+class Dispatcher(Shelter):
+    """Decides what starts, what gives way and how much to ask for; see `Shelter` and `Roster`."""
 
     def has_room(self, band: str) -> bool:
         """Tell whether there may be a slot for a ticket of a band: free, or of what gives way."""
         state = self._by_name[band]
         return self.free > 0 or (state.rule.preempts and self._preemption.room(state) > 0)
 
-    def decide(  # noqa: C901, PLR0911, PLR0912 - one step after the other, and no call more than needed
+    def decide(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one step after the other, and no call more than needed
         self, now: float
     ) -> Decision | None:
         """Give the next action; the caller performs it and asks again.
@@ -65,7 +65,7 @@ class Dispatcher(Roster):
             throttling.step(self.slots, self.free, now)
         if throttling.is_on:
             throttling.hold_back(self.slots, now)
-        if not holding.total:
+        if not holding.total and not self._asked:
             return preemption.restore(self.slots, now) if preemption.is_active else None
         if holding.due <= now:
             entry = holding.overdue(now)
@@ -73,6 +73,10 @@ class Dispatcher(Roster):
                 return Expire(self._take(entry))
         order = self._order
         while True:
+            if self._asked or self._leaving:
+                leaves = self._depart()
+                if leaves is not None:
+                    return leaves
             if preemption.is_active:
                 restored = preemption.restore(self.slots, now)
                 if restored is not None:
@@ -104,6 +108,8 @@ class Dispatcher(Roster):
                 return decision
             ticket = state.queue.head()
             assert ticket is not None
+            if self._node is not None and self._is_set_aside(self._node, state, ticket, now):
+                continue
             admitted = _FREE
             if ticket.group is not None:
                 answer = self._admit(state, ticket, ticket.group, now)
@@ -149,13 +155,15 @@ class Dispatcher(Roster):
                     break  # slots for all of them are on their way
                 ticket = cause.queue.head()
                 assert ticket is not None
+                if self._node is not None and self._is_set_aside(self._node, cause, ticket, now):
+                    continue
                 if ticket.group is not None:
                     answer = self._admit(cause, ticket, ticket.group, now)
                     if answer is None:
                         continue
                     if isinstance(answer, Refuse):
                         return answer, False
-                decision, is_room = preemption.make_room(cause, ticket, self.slots, now)
+                decision, is_room = preemption.make_room(cause, ticket, now)
                 if is_room:
                     # A slot that is there at once is for the most urgent one, and the slot that is
                     # on its way to that one for the next.
@@ -252,13 +260,19 @@ class Dispatcher(Roster):
             self.accounts.reserve(ticket.group, costs)
         if ticket.methods:
             self._preemption.started(ticket, state)
+        if self._node is not None:
+            self._node.started(ticket)
         self._running[ticket] = (state, tenant, now, expected, paid, ahead, costs)
         return Start(ticket, reason, is_degraded)
 
     def demand(self, band: str) -> Demand:
         """Tell what to have of a band: as much as could start now, and the look-ahead."""
         state = self._by_name[band]
-        if state.is_paused or state.queue.blocked >= BLOCKED_PER_SLOT * self.slots:
+        if (
+            state.is_paused
+            or state.is_closed
+            or state.queue.blocked >= BLOCKED_PER_SLOT * self.slots
+        ):
             return 0, 0, state.queue.length
         free = self.slots - len(self._running) + self._preemption.outside
         usable = free - self._order.kept + state.unfilled
@@ -295,13 +309,19 @@ class Dispatcher(Roster):
             other[4] < arrival and other[5].band == ticket.band for other in self._holding.all()
         )
         group = ticket.group
-        if group is not None and group.is_blocked and (group.pause or group.waits_for):
+        if (
+            group is not None
+            and group.is_blocked
+            and (group.pause or group.waits_for or group.is_tight)
+        ):
             return blocked(group, ahead)
         reason, until = self._obstacle(state, ticket, now)
         return Wait(reason, until, ahead)
 
     def _obstacle(self, state: BandState, ticket: Ticket, now: float) -> tuple[Reason, float]:
         """Say what keeps a ticket of a band from a slot, and until when."""
+        if state.is_closed:
+            return Reason.PRESSURE, ticket.expires
         free = self.free
         if not free:
             return Reason.NO_SLOT, ticket.expires

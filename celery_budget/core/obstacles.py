@@ -1,4 +1,4 @@
-"""Obstacles: what keeps held tickets from competing for a slot, a budget or a pause."""
+"""Obstacles: what keeps held tickets from competing for a slot: a budget, a pause, memory."""
 
 from __future__ import annotations
 
@@ -23,8 +23,15 @@ def paused(ticket: Ticket) -> str | None:
     return None if group is None or group.pause is None else group.pause.target
 
 
+def is_too_large(ticket: Ticket) -> bool:
+    """Tell whether a held ticket waits for memory of its worker's node."""
+    return ticket.group is not None and ticket.group.is_tight
+
+
 def blocked(group: Group, ahead: int) -> Wait:
     """Say why the tickets of a group wait that is kept from competing."""
+    if group.is_tight:
+        return Wait(Reason.MEMORY, inf, ahead)
     if group.pause is not None:
         until = inf if group.pause.until is None else group.pause.until
         return Wait(Reason.PAUSED, until, ahead, pause=group.pause.target)

@@ -105,6 +105,12 @@ class Order:
         """Tell whether kept slots are lent to those of a band's tickets that give way."""
         return self.lendable > 0 and state.rule.rank > self.lending
 
+    def over_share(self) -> set[str]:
+        """Name the bands that run more than their weights give them of the slots."""
+        shared = self._shared
+        total = sum(s.rule.weight for s in shared if s.running or s.queue.length or s.queue.blocked)
+        return {s.name for s in shared if s.running * total > self._slots * s.rule.weight}
+
     def below(self, state: BandState) -> BandState | None:
         """Give the next less urgent band; None for the last."""
         place = state.rule.rank + 1
@@ -176,6 +182,7 @@ class Order:
                 and state.queue.length
                 and spare + state.unfilled > 0
                 and not state.is_throttled
+                and not state.is_closed
             ):
                 best, least = state, state.tag
         return best, _SHARE if spare > 0 else _RESERVED
@@ -191,7 +198,12 @@ class Order:
         chosen: BandState | None = None
         longest = -inf
         for state, share in self._owed:
-            if state.queue.length and share.is_due(now) and spare + state.unfilled > 0:
+            if (
+                state.queue.length
+                and share.is_due(now)
+                and spare + state.unfilled > 0
+                and not state.is_closed
+            ):
                 overdue = share.overdue_s()
                 if overdue > longest:
                     chosen, longest = state, overdue
@@ -233,6 +245,7 @@ class Order:
                 and not state.queue.length
                 and state.opened <= now < state.opened + patience
                 and not state.is_throttled
+                and not state.is_closed
                 and spare + state.unfilled > 0
                 and self._goes_before(state, chosen, now)
             ):

@@ -10,7 +10,7 @@ dispatcher alone. Rules and formulas: docs/explanation/preemption.md.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping
 from itertools import chain
 from math import inf
 
@@ -18,6 +18,7 @@ from celery_budget.core.bands import BandState
 from celery_budget.core.decisions import Evict, Freeze, Stay, Thaw, Yield
 from celery_budget.core.departures import Departures
 from celery_budget.core.order import Order
+from celery_budget.core.relief import fewest
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.preemption import Method, PreemptionRule
 
@@ -161,21 +162,20 @@ class Preemption:
             state.yielding += change
 
     def make_room(
-        self, cause: BandState, head: Ticket, slots: int, now: float
+        self, cause: BandState, head: Ticket, now: float
     ) -> tuple[Freeze | Yield | Evict | None, bool]:
         """Let a ticket give way to one that waits.
 
         Args:
             cause: Band of the one that waits; there is `room` for it.
             head: The one that waits.
-            slots: Of the worker.
             now: Unix seconds.
 
         Returns:
             What is to be done; and whether there is a slot from here on: one goes on beside the
             slots if nothing is to be done for it.
         """
-        over = _over_share(self._order.bands, slots)
+        over = self._order.over_share()
         chosen: Ticket | None = None
         best: tuple[bool, bool, int, float, float] | None = None
         way = Method.FREEZE
@@ -228,6 +228,46 @@ class Preemption:
             return None
         frozen_s = self._frozen_s.get(ticket, 0.0)
         return is_owed or 0 < frozen_s >= now - started - frozen_s, frozen_s
+
+    def relieve(
+        self, using: Mapping[Ticket, int], excess: int, bands: Container[str], now: float
+    ) -> list[Yield | Evict]:
+        """Let tickets leave so that memory comes free; no more of them than it takes.
+
+        Args:
+            using: What running tickets take, bytes.
+            excess: How much has to come free.
+            bands: Names of those whose tickets may be asked.
+            now: Unix seconds.
+        """
+        over = self._order.over_share()
+        departures = self._departures
+        able: list[tuple[tuple[bool, int, float, float], Ticket, Method]] = []
+        is_leaving = False
+        for ticket, (state, _, started, *_rest) in self._running.items():
+            if departures.is_bound(ticket):
+                excess -= using.get(ticket, 0)
+                is_leaving = True
+            elif state.name in bands and ticket not in self._frozen:
+                for method in ticket.methods:
+                    if departures.may_leave(ticket, method, started, now) <= now:
+                        price = departures.price(ticket, method, now - started)
+                        key = (state.name not in over, -state.rule.rank, price, -started)
+                        able.append((key, ticket, method))
+                        break
+        able.sort(key=lambda each: each[0])
+        if not using:  # nobody knows what any takes: one after the other
+            able = [] if is_leaving else able[:1]
+        else:
+            chosen = fewest([(each[1], using.get(each[1], 0)) for each in able], excess)
+            able = [each for each in able if each[1] in chosen]
+        for _, ticket, method in able:
+            departures.ask(ticket, method, now, is_bound=True)
+        return [(Yield if each[2] is Method.CHECKPOINT else Evict)(each[1]) for each in able]
+
+    def is_bound(self, ticket: Ticket) -> bool:
+        """Tell whether a running ticket was asked to leave for want of memory."""
+        return self._departures.is_bound(ticket)
 
     def has_left(self, ticket: Ticket) -> bool:
         """Tell whether a ticket of this id has left a slot of this worker before."""
@@ -359,10 +399,3 @@ class Preemption:
 
 def _is_owed(state: BandState, now: float) -> bool:
     return state.share is not None and state.share.is_due(now)
-
-
-def _over_share(bands: Sequence[BandState], slots: int) -> set[str]:
-    """Name the bands that run more than their weights give them of the slots."""
-    shared = [state for state in bands if not state.rule.preempts]
-    total = sum(s.rule.weight for s in shared if s.running or s.queue.length or s.queue.blocked)
-    return {s.name for s in shared if s.running * total > slots * s.rule.weight}

@@ -6,6 +6,7 @@ why a ticket starts. Rules and formulas: docs/explanation/scheduling.md.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from math import inf
 from types import MappingProxyType
@@ -14,10 +15,12 @@ from zlib import crc32
 from celery_budget.core.accounts import Accounts
 from celery_budget.core.admission import Group
 from celery_budget.core.bands import BandState
+from celery_budget.core.decisions import Evict, Yield
 from celery_budget.core.fairness import Tenant
 from celery_budget.core.holding import Holding
 from celery_budget.core.line import Entry
 from celery_budget.core.lookahead import PARTS
+from celery_budget.core.node import Node
 from celery_budget.core.order import RECKON_S, Order
 from celery_budget.core.patience import MOST_SAVED_S, Patience
 from celery_budget.core.preemption import Preemption
@@ -26,6 +29,7 @@ from celery_budget.core.throttling import Throttling
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.model import Band, Policy
 from celery_budget.policy.preemption import DEFAULT_PREEMPTION, Method, PreemptionRule
+from celery_budget.policy.pressure import PressureRule
 
 #: How long one tie-break order lasts, seconds. Rotating it keeps a name that happens to sort
 #: first from always winning.
@@ -56,6 +60,7 @@ class Roster:
         preemption: What holds for what gives way.
         ways: In which running tickets can give way on this worker.
         spare: Processes beside the slots, in which others run while some are frozen.
+        pressure: When the worker's node is short of memory or io; None: nobody looks.
 
     Attributes:
         slots: As given, or as `resize` changed it.
@@ -73,6 +78,7 @@ class Roster:
         preemption: PreemptionRule = DEFAULT_PREEMPTION,
         ways: frozenset[Method] = frozenset(),
         spare: int = 0,
+        pressure: PressureRule | None = None,
     ) -> None:
         self.slots = slots
         self.accounts = accounts
@@ -87,10 +93,20 @@ class Roster:
         self._patience = Patience()
         self._holding = Holding()
         self._running: dict[Ticket, Run] = {}
-        self._throttling = Throttling(self._order.bands)
+        self._node = None if pressure is None else Node(pressure)
+        self._throttling = Throttling(self._order.bands, is_watched=pressure is not None)
         self._preemption = Preemption(preemption, ways, spare, self._order, self._running)
         #: For which band room was made, and nothing else may use it.
         self._fenced: BandState | None = None
+        #: What is to leave this worker unstarted, who came last first, and what is asked to leave
+        #: its slot; both for what the node lacks.
+        self._leaving: deque[Entry] = deque()
+        self._asked: deque[Yield | Evict] = deque()
+        #: Who waits for memory, of each band.
+        self._tight = {
+            state.name: Group(state.rule.rank, (), state.rule.on_ledger_loss, is_tight=True)
+            for state in self._order.bands
+        }
 
     def resize(self, slots: int) -> None:
         """Take note that the pool grew or shrank; more may run than there are slots now."""
@@ -120,6 +136,8 @@ class Roster:
             state.is_paused = state.name in paused
         self._throttling.amend(self._order.bands)
         self._preemption.max_freeze_s = policy.preemption.max_freeze_s
+        if self._node is not None and policy.pressure is not None:
+            self._node.pressure.rule = policy.pressure
         for entry in self._holding.all():
             self._transfer(entry, self._by_name[entry[5].band], now)
 
@@ -154,6 +172,16 @@ class Roster:
     def throttled_to(self, band: str) -> float:
         """Tell which part of the slots a band may use, with those below it, by its throttle."""
         return self._throttling.share(self._by_name[band])
+
+    @property
+    def is_pressed(self) -> bool:
+        """Whether the node is under pressure, and lesser work is left to other workers."""
+        return self._node is not None and self._node.pressure.is_high
+
+    @property
+    def need(self) -> float | None:
+        """The largest need of the node by its limit; None where nobody looks."""
+        return None if self._node is None else self._node.pressure.need
 
     def listen(self, bands: Iterable[str], now: float) -> None:
         """Take note which bands' messages come when asked for; others are never waited for."""
@@ -210,7 +238,7 @@ class Roster:
             if group.is_blocked:
                 self._order.bands[group.rank].queue.unblock(group)
 
-    def ended(  # noqa: C901 - hot path
+    def ended(  # noqa: C901, PLR0912 - hot path
         self,
         ticket: Ticket,
         now: float,
@@ -235,6 +263,9 @@ class Roster:
         """
         state, tenant, started, expected, paid, ahead, costs = self._running.pop(ticket)
         order = self._order
+        if self._node is not None:
+            is_bound = self._preemption.is_bound(ticket)
+            self._node.ended(ticket, usage if ran else NOTHING_USED, now, is_bound=is_bound)
         frozen_s = self._vacate(ticket, state, now, has_left=has_left) if ticket.methods else 0.0
         free = self.slots - len(self._running) + self._preemption.outside - 1
         spare = self._preemption.unkept(free)
@@ -303,16 +334,21 @@ class Roster:
             self._transfer(entry, state, now)
         return len(entries)
 
-    def _transfer(self, entry: Entry, state: BandState, now: float) -> None:
-        """Let a held ticket wait in another band, with its age."""
+    def _transfer(
+        self, entry: Entry, state: BandState, now: float, tight: Group | None = None
+    ) -> None:
+        """Let a held ticket wait in another band, or for memory, with its age."""
         fresh = entry.copy()
         fresh[4] += 1
         ticket: Ticket = fresh[5]
-        if ticket.group is not None and ticket.group.is_blocked:
+        if tight is not None or (ticket.group is not None and ticket.group.is_blocked):
             ticket.since = now
         self._by_name[ticket.band].queue.discard(entry)
         ticket.band = state.name
-        if self.accounts is not None:
+        ticket.group = tight
+        if tight is not None:
+            tight.is_blocked = True
+        elif self.accounts is not None:
             ticket.group = self.accounts.groups.of(ticket, now)
         self._holding.replace(entry, fresh)
         self._queue(state, fresh)
@@ -323,6 +359,7 @@ class Roster:
         for state in self._order.bands:
             state.queue.clear()
         self._holding.clear()
+        self._leaving.clear()
         if self.accounts is not None:
             self.accounts.clear()
         return tickets

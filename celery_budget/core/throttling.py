@@ -1,6 +1,7 @@
 """Throttling: how far the lesser bands of one worker are held back, so that urgent ones find room.
 
-Each band that does not preempt and has a band with a `latency_target` above it has a throttle. It
+Each band that does not preempt and has a band with a `latency_target` above it has a throttle, and
+each lesser one where the worker's node is watched. It
 limits what the band and those below it use of the slots together; whole slots, and the rest as the
 part of the time in which one more is used. A band that is owed its minimum share starts all the
 same. Used by the dispatcher alone. Rules: docs/explanation/throttling.md.
@@ -95,17 +96,21 @@ class Throttling:
 
     Args:
         bands: By rank; of each that has a target the waits are counted.
+        is_watched: Whether it is told how short the node is.
 
     Attributes:
+        shortage: Of the node, as a throttle takes it.
         has_levels: Whether there is a band that may be held back.
         is_on: Whether any is held back.
         due: When shares are to be set next, Unix seconds.
     """
 
-    __slots__ = ("_levels", "_opens", "due", "has_levels", "is_on")
+    __slots__ = ("_is_watched", "_levels", "_opens", "due", "has_levels", "is_on", "shortage")
 
-    def __init__(self, bands: Sequence[BandState]) -> None:
+    def __init__(self, bands: Sequence[BandState], *, is_watched: bool = False) -> None:
         self._levels: list[_Level] = []
+        self._is_watched = is_watched
+        self.shortage = 0.0
         self.is_on = False
         self.due = -inf
         self.amend(bands)
@@ -116,7 +121,11 @@ class Throttling:
         self._levels = [
             _Level(bands, place, known.get(state.name) or Throttle())
             for place, state in enumerate(bands)
-            if not state.rule.preempts and any(above.rule.latency_target for above in bands[:place])
+            if (self._is_watched and state.is_lesser)
+            or (
+                not state.rule.preempts
+                and any(above.rule.latency_target for above in bands[:place])
+            )
         ]
         self._opens = inf
         self.has_levels = bool(self._levels)
@@ -137,7 +146,7 @@ class Throttling:
         return min(shares, default=1.0)
 
     def step(self, slots: int, free: int, now: float) -> None:
-        """Set the shares anew, by the waits since they were set last.
+        """Set the shares anew, by the waits since they were set last and by what the node lacks.
 
         Args:
             slots: Of the worker.
@@ -149,7 +158,10 @@ class Throttling:
         above = self._levels[-1].above
         shortages = {state.name: _shortage(state, free, now) for state in above}
         for level in self._levels:
-            shortage, evidence = max(shortages[state.name] for state in level.above)
+            needs = [shortages[state.name] for state in level.above]
+            if self.shortage > 0.0 or not needs:
+                needs.append((self.shortage, ENOUGH))
+            shortage, evidence = max(needs)
             is_kept = level.is_kept and level.running <= level.most(slots)
             if evidence:
                 level.throttle.step(shortage, evidence, is_kept=is_kept)

@@ -286,6 +286,22 @@ class PreemptionTable(Struct, forbid_unknown_fields=True):
     ] = "1MiB"
 
 
+class PressureTable(Struct, forbid_unknown_fields=True):
+    """From when on a worker's node is under pressure, `[pressure]`."""
+
+    memory: Annotated[
+        Share,
+        Meta(description="Used part of the node's memory from which lesser tasks start elsewhere."),
+    ] = "90%"
+    stall: Annotated[
+        Share,
+        Meta(description="Part of the time in which all work waited for memory or for io."),
+    ] = "60%"
+    evict: Annotated[
+        bool, Meta(description="Let tasks leave for want of memory, if they may give way so.")
+    ] = True
+
+
 class Document(Struct, forbid_unknown_fields=True):
     """A celery-budget policy."""
 
@@ -324,6 +340,10 @@ class Document(Struct, forbid_unknown_fields=True):
     ) = UNSET
     preemption: (
         Annotated[PreemptionTable, Meta(description="What holds for running tasks that give way.")]
+        | UnsetType
+    ) = UNSET
+    pressure: (
+        Annotated[PressureTable, Meta(description="Watch what the workers' nodes have left.")]
         | UnsetType
     ) = UNSET
     caller_options: (

@@ -8,13 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from celery_budget.errors import AmountError
 from celery_budget.policy.budget import Action
 from celery_budget.policy.document import StepTable
 from celery_budget.policy.names import closest
 from celery_budget.policy.problems import Problems, join, quote
 from celery_budget.policy.table import Table, kind
-from celery_budget.units import share
 
 #: Shares of a limit and what happens from there on.
 Steps = tuple[tuple[float, Action], ...]
@@ -40,7 +38,7 @@ def read_steps(
         The good ones in the order of the file, `default` for none.
     """
     path = join(table.path, "on_exhausted")
-    at = _share("at", table, problems)
+    at = table.share("at") or 1.0
     if "on_exhausted" not in table:
         if "at" in table:
             problems.add(
@@ -75,7 +73,7 @@ def _listed(
     for index, content in enumerate(said):
         place = f"{path}[{index}]"
         step = Table(StepTable, content, place, problems)
-        begins = _share("at", step, problems)
+        begins = step.share("at") or 1.0
         if "do" in step:
             action = _action(step.raw("do"), join(place, "do"), problems, is_lowest=is_lowest)
             if action is not None:
@@ -99,14 +97,3 @@ def _action(value: object, path: str, problems: Problems, *, is_lowest: bool) ->
     if action is Action.DEMOTE and is_lowest:
         problems.add(path, "there is no lower band to demote to", "write hold, degrade or shed")
     return action
-
-
-def _share(key: str, table: Table, problems: Problems) -> float:
-    """Read a share, 1.0 when it is absent or was wrong."""
-    if key not in table:
-        return 1.0
-    try:
-        return share(table.raw(key))  # type: ignore[arg-type]  # it refuses what is no share
-    except AmountError as error:
-        problems.add(join(table.path, key), str(error))
-        return 1.0

@@ -37,6 +37,7 @@ from celery_budget.policy.preemption import (
     Method,
     PreemptionRule,
 )
+from celery_budget.policy.pressure import read_pressure
 from celery_budget.policy.problems import Problems, escape, join, listed, quote
 from celery_budget.policy.table import Table, kind
 from celery_budget.policy.tenant import parse_template
@@ -160,6 +161,7 @@ def _build(content: Mapping[str, object], problems: Problems) -> Policy:
         tenants=tuple(sorted(tenants, key=_specificity)),
         envelopes=envelopes,
         preemption=_preemption(content.get("preemption", {}), problems),
+        pressure=read_pressure(content["pressure"], problems) if "pressure" in content else None,
     )
 
 

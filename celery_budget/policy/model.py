@@ -24,6 +24,7 @@ from celery_budget.policy.budget import (
 )
 from celery_budget.policy.envelope import EnvelopeRule
 from celery_budget.policy.preemption import DEFAULT_PREEMPTION, Method, PreemptionRule
+from celery_budget.policy.pressure import PressureRule
 
 
 class OnLoss(StrEnum):
@@ -116,6 +117,7 @@ class Policy:
         tenants: Most specific pattern first, so that the first match decides.
         envelopes: What `[envelopes]` says; None without that table.
         preemption: What `[preemption]` says.
+        pressure: What `[pressure]` says; None without that table: nodes are not looked at.
         resources: Names of all resources that a budget, ceiling, cost or `[envelopes]` mentions,
             sorted: what has to be metered or charged.
         has_bands: Whether bands were declared; without them the one default band owns
@@ -132,6 +134,7 @@ class Policy:
     tenants: tuple[TenantRule, ...] = ()
     envelopes: EnvelopeRule | None = None
     preemption: PreemptionRule = DEFAULT_PREEMPTION
+    pressure: PressureRule | None = None
     resources: tuple[str, ...] = field(init=False, repr=False, compare=False)
     has_bands: bool = field(init=False, repr=False, compare=False)
     _by_name: dict[str, Band] = field(init=False, repr=False, compare=False)
@@ -164,6 +167,7 @@ class Policy:
             or self.ceilings
             or self.tenants
             or self.envelopes
+            or self.pressure
         )
 
     @property
@@ -236,6 +240,7 @@ class Policy:
             self.tenants,
             self.envelopes,
             self.preemption,
+            self.pressure,
         )
         return sha256(repr(declared).encode()).hexdigest()[:16]
 
@@ -254,4 +259,6 @@ class Policy:
             found.update(resource for resource, _ in rule.cost or ())
         if self.envelopes is not None:
             found.update(self.envelopes.resources)
+        if self.pressure is not None:
+            found.add("memory")  # what a task type takes is learned
         return tuple(sorted(found))

@@ -11,13 +11,14 @@ from typing import cast, get_args
 
 import msgspec
 
-from celery_budget.errors import DurationError
+from celery_budget.errors import AmountError, DurationError
 from celery_budget.policy.document import (
     BudgetTable,
     CeilingTable,
     Document,
     EnvelopesTable,
     PreemptionTable,
+    PressureTable,
     StepTable,
     TaskTable,
 )
@@ -30,7 +31,7 @@ from celery_budget.policy.notation import (
     ResourceName,
 )
 from celery_budget.policy.problems import Problems, join, quote
-from celery_budget.units import seconds
+from celery_budget.units import seconds, share
 
 _DURATIONS = frozenset(
     {"latency_target", "deadline", "expires", "max_freeze", "checkpoint_every", "evict_grace"}
@@ -51,7 +52,7 @@ _CHOICES: dict[str, tuple[object, str]] = {
 #: to whoever knows these.
 _LEFT: dict[type[msgspec.Struct], frozenset[str]] = {
     Document: frozenset(
-        {"bands", "tasks", "budgets", "ceilings", "tenants", "envelopes", "preemption"}
+        {"bands", "tasks", "budgets", "ceilings", "tenants", "envelopes", "preemption", "pressure"}
     ),
     TaskTable: frozenset({"cost"}),
     BudgetTable: frozenset({"limit", "burst", "on_exhausted", "at", "reserve"}),
@@ -59,6 +60,7 @@ _LEFT: dict[type[msgspec.Struct], frozenset[str]] = {
     StepTable: frozenset({"at", "do"}),
     CeilingTable: frozenset({"cpu", "memory", "runtime", "grace"}),
     PreemptionTable: frozenset({"max_checkpoint"}),
+    PressureTable: frozenset({"memory", "stall"}),
 }
 
 #: bool before int, which it is a kind of to Python.
@@ -135,6 +137,16 @@ class Table:
     def integer(self, key: str) -> int | None:
         """Read an integer, or None when it is absent or was wrong."""
         return cast("int | None", self._values.get(key))
+
+    def share(self, key: str) -> float | None:
+        """Read a share that was left as it was written, or None when it is absent or wrong."""
+        if key not in self:
+            return None
+        try:
+            return share(cast("str", self._values[key]))  # it refuses whatever is no share
+        except AmountError as error:
+            self._problems.add(join(self.path, key), str(error))
+            return None
 
     def is_set(self, key: str) -> bool:
         """Tell whether a switch is on."""

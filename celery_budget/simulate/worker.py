@@ -18,6 +18,7 @@ from celery_budget.core.decisions import (
     Expire,
     Freeze,
     Refuse,
+    Return,
     Start,
     Stay,
     Thaw,
@@ -26,7 +27,9 @@ from celery_budget.core.decisions import (
 )
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.exchange import Report
+from celery_budget.core.pressure import Sample
 from celery_budget.core.reporting import IDLE_S, LATE_US, LEASE_S, pause_s
+from celery_budget.core.ticket import Ticket
 from celery_budget.policy.budget import Scope
 from celery_budget.policy.preemption import Method
 from celery_budget.simulate.job import Job, Run
@@ -66,18 +69,23 @@ class SimulatedWorker:
         world: That it is in.
         name: Of it, as in `worker:NAME` of a budget.
         slots: Of its pool.
+        memory: Of its node, bytes; None: it is not looked at.
 
     Attributes:
         name: As given.
+        memory: As given; it may change.
+        others: What others than this worker's jobs take of it, bytes.
         dispatcher: The one of production.
         accounts: Its books; None for a policy without budgets.
         is_dead: Whether it was killed.
         clock: Of its world.
     """
 
-    def __init__(self, world: World, name: str, slots: int) -> None:
+    def __init__(self, world: World, name: str, slots: int, memory: int | None = None) -> None:
         policy = world.policy
         self.name = name
+        self.memory = memory
+        self.others = 0
         self.is_dead = False
         self._world = world
         self.clock = world.clock
@@ -93,6 +101,7 @@ class SimulatedWorker:
             preemption=policy.preemption,
             ways=world.ways,
             spare=policy.preemption.spare if Method.FREEZE in world.ways else 0,
+            pressure=None if memory is None else policy.pressure,
         )
         self._bands = [band.name for band in policy.bands]
         self._under_way = dict.fromkeys(self._bands, 0)
@@ -109,13 +118,17 @@ class SimulatedWorker:
         """Begin to ask the broker for messages."""
         self.dispatcher.listen(self._bands, self.clock.now)
         self._world.broker.consume(self._came)
-        self.clock.after(LOOK_S, self._look)
-        self.turn()
+        self._look()
 
     def _look(self) -> None:
-        if not self.is_dead:
-            self.clock.after(LOOK_S, self._look)
-            self.turn()
+        if self.is_dead:
+            return
+        self.clock.after(LOOK_S, self._look)
+        if self.memory is not None and self._world.policy.pressure is not None:
+            using: dict[Ticket, int] = {job: job.usage.get("memory", 0) for job in self._children}
+            sample = Sample(self.others + sum(using.values()), self.memory)
+            self.dispatcher.look(sample, using, self.clock.now)
+        self.turn()
 
     def _came(self, band: str) -> None:
         """Fetch what has come, if there is room for it."""
@@ -191,6 +204,8 @@ class SimulatedWorker:
             self._world.refused.append(job)
         elif isinstance(decision, Expire):
             self._world.expired.append(job)
+        elif isinstance(decision, Return):
+            self._world.broker.give_back(job)
         else:
             self._make_room(decision, self._children[job])
 

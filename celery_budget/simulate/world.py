@@ -75,9 +75,15 @@ class World:
         self.expired: list[Job] = []
         self._ids = count(1)
 
-    def add_worker(self, name: str, slots: int) -> SimulatedWorker:
-        """Let one more worker take part, from now on."""
-        worker = self.workers[name] = SimulatedWorker(self, name, slots)
+    def add_worker(self, name: str, slots: int, memory: int | None = None) -> SimulatedWorker:
+        """Let one more worker take part, from now on.
+
+        Args:
+            name: Of it.
+            slots: Of its pool.
+            memory: Of its node, bytes, for a policy with `[pressure]`; None: it is not looked at.
+        """
+        worker = self.workers[name] = SimulatedWorker(self, name, slots, memory)
         worker.open()
         return worker
 

@@ -55,6 +55,7 @@ if TYPE_CHECKING:
     from celery_budget.worker.changes import Change
     from celery_budget.worker.demand import Ask
     from celery_budget.worker.intake import Held
+    from celery_budget.worker.pressure import NodeWatch
 
 logger = get_logger(__name__)
 
@@ -108,7 +109,9 @@ class BandStep(StartStopStep):
             preemption=policy.preemption,
             ways=possible,
             spare=spare,
+            pressure=policy.pressure,
         )
+        self._node = self._gauge(policy, services, kind)
         headers = accounts.groups.headers if accounts else ()
         self.pump = Pump(
             dispatcher=dispatcher,
@@ -120,6 +123,7 @@ class BandStep(StartStopStep):
             leases=self._leases,
             metering=metering,
             ceilings=self._ceilings,
+            node=self._node,
         )
         self.live = LivePolicy(policy, self.pump, accounts, self._ceilings, c.timer.call_after)
         self._throttle_log = ThrottleLog()
@@ -191,6 +195,19 @@ class BandStep(StartStopStep):
 
         return Ceilings(policy, pool, metering)
 
+    def _gauge(self, policy: Policy, services: Services, kind: PoolKind | None) -> NodeWatch | None:
+        if policy.pressure is None:
+            return None
+        # Both load psutil, which other workers have no use for.
+        from celery_budget.worker.node import NodeGauge  # noqa: PLC0415
+        from celery_budget.worker.pressure import NodeWatch  # noqa: PLC0415
+
+        return NodeWatch(
+            NodeGauge(services.node_memory),
+            lambda: self.pump.running,
+            has_children=kind is PoolKind.PREFORK,
+        )
+
     def _resume(self, groups: list[Group]) -> None:
         self.pump.resumed(groups)
 
@@ -215,8 +232,9 @@ class BandStep(StartStopStep):
         wake = self._pipe.wake if self._pipe else partial(c.timer.call_after, 0, self.pump.tick)
         if self._leases is not None:
             self._leases.open(wake)
-        if self._ceilings is not None:
-            self._ceilings.open(wake)
+        for part in (self._ceilings, self._node):
+            if part is not None:
+                part.open(wake)
         self.pump.open()
         self._ticks = c.timer.call_repeatedly(TICK_S, self._tick)
         self._tell_capped()
@@ -348,7 +366,7 @@ class BandStep(StartStopStep):
 
     def shutdown(self, _c: Consumer) -> None:
         """End for good."""
-        for part in (self._leases, self._ceilings):
+        for part in (self._leases, self._ceilings, self._node):
             if part is not None:
                 part.close()
         self._returns.close()

@@ -90,5 +90,7 @@ def fixed_differences(old: Policy, new: Policy) -> Iterator[str]:
     unknown = set(new.resources) - set(old.resources) - _COUNTED
     if unknown:
         yield f"nothing meters {', '.join(sorted(unknown))} yet"
+    if (new.pressure is None) != (old.pressure is None):
+        yield f"it has {'a' if new.pressure else 'no'} table [pressure]"
     if new.ceilings and not old.ceilings:
         yield "it has the first ceilings"

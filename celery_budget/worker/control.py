@@ -16,7 +16,7 @@ from celery.worker.control import hello as celery_hello
 from msgspec.structs import replace
 
 from celery_budget.core.decisions import Reason, Wait
-from celery_budget.core.obstacles import lacking, paused
+from celery_budget.core.obstacles import is_too_large, lacking, paused
 from celery_budget.errors import HeaderError
 from celery_budget.headers import HEADER, Stamp, read, write
 from celery_budget.worker import seams
@@ -32,6 +32,9 @@ MOST_LISTED = 100
 
 #: Sketches in one answer, some 300 bytes each.
 MOST_SKETCHES = 1_000
+
+#: What whoever looks at a worker is told of its node.
+PRESSED = "its node is under pressure, and lesser bands start elsewhere"
 
 #: Moves told to a worker that starts. An answer goes to the broker as one message.
 MOST_MOVES = 1_000
@@ -78,7 +81,8 @@ def budget(state: Any, **_: object) -> Reply:
         "running": [_running(held) for held in list(pump.running)[:MOST_LISTED]],
         "held": _listed(step, now),
         "moves": len(step.moves),
-        "note": step.live.note,
+        "need": None if dispatcher.need is None else round(dispatcher.need, 3),
+        "note": "; ".join(filter(None, (step.live.note, PRESSED if dispatcher.is_pressed else ""))),
     }
 
 
@@ -254,6 +258,8 @@ def _listed(step: BandStep, now: float) -> list[Reply]:
             reason = Reason.PAUSED.value
         elif account is not None:
             reason = Reason.BUDGET.value
+        elif is_too_large(held):
+            reason = Reason.MEMORY.value
         else:
             if held.band not in reasons:
                 wait = dispatcher.explain(held.id, now)

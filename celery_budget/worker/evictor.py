@@ -52,12 +52,17 @@ class Evictor:
         self._call_after = call_after
         self._going: set[Held] = set()
 
-    def evict(self, held: Held) -> bool:
-        """Tell a task to end; tell whether it can be told (yet)."""
+    def evict(self, held: Held, why: str) -> bool:
+        """Tell a task to end; tell whether it can be told (yet).
+
+        Args:
+            held: Runs.
+            why: In words, for the log.
+        """
         pid = held.request.worker_pid
         if pid is None or not self._metering.evict(held):
             return False
-        logger.info("Task %s[%s] is evicted for a more urgent one.", held.task, held.id)
+        logger.info("Task %s[%s] is evicted %s.", held.task, held.id, why)
         self._going.add(held)
         seams.tell(self._pool, pid)
         self._call_after(self._grace_s, partial(self._kill, held))

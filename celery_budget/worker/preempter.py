@@ -7,10 +7,13 @@ board's. What has left goes back to the broker from here. Everything happens in 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
+from celery_budget.board import PoolKind
 from celery_budget.core.decisions import Evict, Freeze, Stay, Thaw, Yield
 from celery_budget.policy.preemption import Method
+from celery_budget.worker import seams
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -24,6 +27,8 @@ if TYPE_CHECKING:
     from celery_budget.worker.metering import Metering
     from celery_budget.worker.returns import Returns
 
+_MORE_URGENT = "for a more urgent one"
+
 #: Decisions about what runs.
 Preemptive = Freeze | Thaw | Yield | Stay | Evict
 
@@ -36,6 +41,7 @@ class Preempter:
         metering: Reaches executions; None where nothing can leave.
         freezer: None where nothing can be frozen.
         evictor: None where nothing can be evicted.
+        retire: Replaces the child of a process id; None where tasks do not run in children.
 
     Attributes:
         yields: How many tasks have left at a checkpoint since the worker started.
@@ -47,11 +53,15 @@ class Preempter:
         metering: Metering | None = None,
         freezer: Freezer | None = None,
         evictor: Evictor | None = None,
+        retire: Callable[[int], object] | None = None,
     ) -> None:
         self._returns = returns
         self._metering = metering
         self._freezer = freezer
         self._evictor = evictor
+        self._retire = retire
+        #: Asked to leave for their memory.
+        self._bound: set[Held] = set()
         self.yields = 0
 
     @property
@@ -71,10 +81,17 @@ class Preempter:
         match decision:
             case Freeze():
                 return self._freezer is not None and self._freezer.freeze(held)
-            case Yield():
-                return self._metering is not None and self._metering.ask(held)
-            case Evict():
-                return self._evictor is not None and self._evictor.evict(held)
+            case Yield(cause=cause):
+                is_asked = self._metering is not None and self._metering.ask(held)
+                if is_asked and cause is None:
+                    self._bound.add(held)
+                return is_asked
+            case Evict(cause=cause):
+                why = "as its node is short of memory" if cause is None else _MORE_URGENT
+                is_told = self._evictor is not None and self._evictor.evict(held, why)
+                if is_told and cause is None:
+                    self._bound.add(held)
+                return is_told
             case Thaw() if self._freezer is not None:
                 self._freezer.thaw(held)
             case Stay() if self._metering is not None:
@@ -85,6 +102,11 @@ class Preempter:
         """Take note that a task has ended, or left; before its slot is anybody else's."""
         if held.frozen_at and self._freezer is not None:
             self._freezer.thaw(held)
+        if held in self._bound:
+            self._bound.discard(held)
+            if held.has_left and self._retire is not None:
+                # What a process has taken it seldom gives back.
+                self._retire(held.request.worker_pid)
         if self._evictor is not None and self._evictor.ended(held):
             return
         self.yields += held.has_left
@@ -92,6 +114,10 @@ class Preempter:
     def give_back(self, held: Held) -> None:
         """Return the message of a task that has left, once all else of it is settled."""
         self._returns.give_back(held)
+
+    def hand_back(self, held: Held) -> None:
+        """Return the message of a task that was not started."""
+        self._returns.hand_back(held)
 
     def release(self, pid: int) -> None:
         """Let the task in a child go on that gets a signal."""
@@ -133,4 +159,7 @@ def preempter(
 
         grace_s = policy.preemption.evict_grace_s
         evictor = Evictor(consumer.pool, metering, grace_s, consumer.timer.call_after)
-    return Preempter(returns, metering, freezer, evictor)
+    retire = None
+    if seams.pool_kind(consumer.pool) is PoolKind.PREFORK:
+        retire = partial(seams.retire, consumer.pool)
+    return Preempter(returns, metering, freezer, evictor, retire)

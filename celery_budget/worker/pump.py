@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, cast
 
 from celery.utils.log import get_logger
 
-from celery_budget.core.decisions import Expire, Refuse, Start, Wait
+from celery_budget.core.decisions import Expire, Refuse, Return, Start, Wait
 from celery_budget.core.roster import NOTHING_USED
 from celery_budget.errors import BudgetRefused
 from celery_budget.worker import seams
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from celery_budget.worker.metering import Metering
     from celery_budget.worker.moves import Moves
     from celery_budget.worker.preempter import Preempter, Preemptive
+    from celery_budget.worker.pressure import NodeWatch
     from celery_budget.worker.slots import SlotPool
 
 logger = get_logger(__name__)
@@ -76,6 +77,7 @@ class Pump:
         leases: Leases | None = None,
         metering: Metering | None = None,
         ceilings: Ceilings | None = None,
+        node: NodeWatch | None = None,
     ) -> None:
         self.dispatcher = dispatcher
         self.is_open = True
@@ -88,6 +90,7 @@ class Pump:
         self._leases = leases
         self._metering = metering
         self._ceilings = ceilings
+        self._node = node
         self.preempter = preempter
         self._polls = Alarm(monotonic, self.tick)
         self._is_resumed = False
@@ -180,6 +183,8 @@ class Pump:
                 self._poll(self._leases)
             if self._ceilings is not None and self._ceilings.has_found:
                 self._ceilings.poll()
+            if self._node is not None and self._node.has_found:
+                self._node.poll(self.dispatcher, self.channels)
             self._decide()
             if self._leases is not None:
                 self._is_resumed = False
@@ -209,7 +214,7 @@ class Pump:
             if not self._perform(decision):
                 return
 
-    def _perform(self, decision: Start | Preemptive | Expire | Refuse) -> bool:
+    def _perform(self, decision: Start | Preemptive | Return | Expire | Refuse) -> bool:
         """Do what was decided; tell whether to go on deciding in this turn."""
         # Only what `offer` made is in the dispatcher.
         held = cast("Held", decision.ticket)
@@ -221,6 +226,8 @@ class Pump:
                 return False
         elif isinstance(decision, Refuse):
             self._refuse(held, BudgetRefused(decision.account, decision.budget))
+        elif isinstance(decision, Return):
+            self.preempter.hand_back(held)
         elif isinstance(decision, Expire):
             # Celery's own way into the pool finds it expired, says so and settles it.
             self._process(held.request)

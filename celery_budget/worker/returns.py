@@ -1,4 +1,4 @@
-"""Returns: messages of tasks that left their slot go back to the broker, to be run again.
+"""Returns: messages of tasks that left their worker go back to the broker, to be run again.
 
 To the front of their queue, wherever that is possible. Nothing is lost on the way: a message whose
 connection breaks is with the broker already, or is sent again over the next one.
@@ -37,15 +37,23 @@ class Returns:
 
     def give_back(self, held: Held) -> None:
         """Return the message of a task that has left; it has no slot any more."""
+        logger.debug("Task %s[%s] has left its slot.", held.task, held.id)
+        self._return(held, has_begun=True)
+
+    def hand_back(self, held: Held) -> None:
+        """Return the message of a task that has not begun, for a worker on another node."""
+        logger.debug("Task %s[%s] is left to another node.", held.task, held.id)
+        self._return(held, has_begun=False)
+
+    def _return(self, held: Held, *, has_begun: bool) -> None:
         request = held.request
         seams.forget(request)
         request.send_event("task-rejected", requeue=True)
-        logger.debug("Task %s[%s] has left for a more urgent one.", held.task, held.id)
         # The connection through which it came may be gone.
         channel = self._channel if request.acknowledged else request.message.channel
         try:
             if seams.is_open(channel):
-                self._send(held, channel)
+                self._send(held, channel, has_begun=has_begun)
                 return
         except self._errors as error:
             logger.warning("Task %s[%s] was not put back: %r.", held.task, held.id, error)
@@ -54,13 +62,13 @@ class Returns:
             logger.warning("Task %s[%s] waits for the broker to be back.", held.task, held.id)
         # Else the broker has its message again as soon as it sees that the connection is gone.
 
-    def _send(self, held: Held, channel: Any) -> None:
+    def _send(self, held: Held, channel: Any, *, has_begun: bool) -> None:
         request, message = held.request, held.request.message
         # It has begun in time: what it still has to do must not expire while it waits.
-        is_changed = request.expires is not None
+        is_changed = has_begun and request.expires is not None
         returns = int(message.headers.get("x-delivery-count") or 0)
         if request.acknowledged or is_changed or returns >= MOST_RETURNS:
-            seams.send_again(message, _headers(held), held.queue, channel)
+            seams.send_again(message, _headers(held, has_begun=has_begun), held.queue, channel)
         else:
             seams.return_to_front([message])
         request.acknowledged = True
@@ -74,7 +82,8 @@ class Returns:
         self._channel = channel
         while self._stranded:
             held = self._stranded[0]
-            seams.send_again(held.request.message, _headers(held), held.queue, channel)
+            headers = _headers(held, has_begun=True)
+            seams.send_again(held.request.message, headers, held.queue, channel)
             self._stranded.pop(0)
             logger.info("Task %s[%s] is back in its queue.", held.task, held.id)
 
@@ -89,8 +98,10 @@ class Returns:
             )
 
 
-def _headers(held: Held) -> dict[str, Any]:
-    headers = {**held.request.message.headers, "expires": None}
+def _headers(held: Held, *, has_begun: bool) -> dict[str, Any]:
+    headers = dict(held.request.message.headers)
+    if has_begun:
+        headers["expires"] = None
     headers.pop("x-delivery-count", None)
     headers.pop("compression", None)  # of the body, which was unpacked when it came
     return headers

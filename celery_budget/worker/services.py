@@ -19,9 +19,11 @@ class Services(NamedTuple):
         connect: Makes the meter of the children.
         region: Of this worker; "" when none was named.
         version: Of the policy: when it was loaded, microseconds since 1970.
+        node_memory: What the worker may use of its node, bytes; None: all that there is.
     """
 
     stores: Callable[[int], Stores]
     connect: Connect
     region: str
     version: int
+    node_memory: int | None

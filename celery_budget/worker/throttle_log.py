@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from celery.utils.log import get_logger
 
+from celery_budget.core.pressure import NEAR
+
 if TYPE_CHECKING:
     from celery_budget.core.dispatcher import Dispatcher
     from celery_budget.policy.model import Policy
@@ -44,8 +46,10 @@ class ThrottleLog:
                 self._held_back.add(name)
                 self._said[name] = monotonic()
                 logger.info(
-                    "Band %s is throttled to %.0f %% of the slots, with the bands below it: tasks "
-                    "of a band above wait longer than its latency_target.",
+                    "Band %s is throttled to %.0f %% of the slots, with the bands below it: %s.",
                     name,
                     100 * share,
+                    "tasks of a band above wait longer than its latency_target"
+                    if (dispatcher.need or 0.0) < NEAR
+                    else "the node is near its limits",
                 )

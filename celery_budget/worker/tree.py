@@ -74,6 +74,16 @@ class ProcessTree:
             return own
         return own + sum(_private(program) for program in programs)
 
+    def total_bytes(self) -> int | None:
+        """Tell what the process and all below it hold resident, shared pages counted once."""
+        if self._root is None:
+            return None
+        try:
+            own = int(self._root.memory_info().rss)
+        except psutil.Error:
+            return None
+        return own + sum(_private(program) for program in self._programs())
+
     def kill(self) -> None:
         """End the programs below the child; the child itself is its pool's."""
         for program in self._programs():

@@ -53,7 +53,8 @@ def _asked(policy: Policy, tasks: Iterable[Task]) -> list[Method]:
 
 def _obstacle(consumer: Consumer, policy: Policy, method: Method) -> str:
     """Say why a worker cannot do what is asked for; "" when it can."""
-    if not any(band.preempts for band in policy.bands):
+    is_for_memory = method is not Method.FREEZE and policy.pressure and policy.pressure.evict
+    if not is_for_memory and not any(band.preempts for band in policy.bands):
         return "no band has `preempts = true`, so that nothing could need their slots"
     match method:
         case Method.FREEZE:

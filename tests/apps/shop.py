@@ -197,6 +197,15 @@ def hoard(self: Task, key: str, size: int) -> None:
         budget.checkpoint(kept)
 
 
+@task()
+def fill(self: Task, key: str, mebibytes: int, gate: str) -> None:
+    """Take memory, and keep it until a file exists."""
+    record("started", key=key, **seen(self))
+    taken = bytearray(b"1") * (mebibytes << 20)
+    _wait_for(gate)
+    record("ended", key=key, taken=len(taken), **seen(self))
+
+
 @task(acks_late=True, reject_on_worker_lost=True)
 def die_once(self: Task, key: str, marker: str) -> None:
     """Kill its own process at the first run."""

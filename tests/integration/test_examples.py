@@ -25,7 +25,7 @@ class Example:
         self.folder = EXAMPLES / name
         urls = {"CELERY_BROKER_URL": broker.url, "CELERY_BUDGET_STATE_URL": state_url}
         self._environment = {**os.environ, **urls}
-        self._worker: OwnedProcess | None = None
+        self._workers: list[OwnedProcess] = []
 
     def run(self, *command: str) -> str:
         """Run a command in the example's folder and return what it printed."""
@@ -41,32 +41,38 @@ class Example:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def start(self, module: str, slots: int) -> None:
-        """Start the example's worker and return once it is ready."""
+    def start(self, module: str, slots: int, name: str = "", **environment: str) -> None:
+        """Start a worker of the example and return once it is ready."""
         arguments = ["-A", module, "worker", "--concurrency", str(slots), "--loglevel", "INFO"]
-        self._worker = worker = OwnedProcess(
-            [sys.executable, "-m", "celery", *arguments, "-n", f"{module}@localhost"],
-            env=self._environment,
+        worker = OwnedProcess(
+            [sys.executable, "-m", "celery", *arguments, "-n", f"{name or module}@localhost"],
+            env={**self._environment, **environment},
             cwd=self.folder,
         )
+        self._workers.append(worker)
         worker.wait_until(lambda: " ready." in worker.log, 60, "line saying ready")
 
     def printed(self, pattern: str) -> list[str]:
         """List what its tasks printed so far, in order: the pattern's group of each match."""
-        assert self._worker is not None
-        return re.findall(rf"Worker-\d+\] {pattern}$", self._worker.log, re.MULTILINE)
+        printed = rf"Worker-\d+\] {pattern}$"
+        logs = [worker.log for worker in self._workers]
+        return [found for log in logs for found in re.findall(printed, log, re.MULTILINE)]
 
     def wait_until_printed(self, pattern: str, count: int) -> list[str]:
         """Return what was printed once it is that much."""
-        assert self._worker is not None
         what = f"{count} lines of {pattern}"
-        self._worker.wait_until(lambda: len(self.printed(pattern)) >= count, 30, what)
+        self._workers[0].wait_until(lambda: len(self.printed(pattern)) >= count, 30, what)
         return self.printed(pattern)
 
+    def wait_until_logged(self, text: str) -> None:
+        """Return once the first worker has logged that."""
+        first = self._workers[0]
+        first.wait_until(lambda: text in first.log, 30, text)
+
     def end(self) -> None:
-        """End the worker at once."""
-        if self._worker is not None:
-            self._worker.kill()
+        """End the workers at once."""
+        for worker in self._workers:
+            worker.kill()
 
 
 @pytest.fixture
@@ -177,3 +183,16 @@ def test_every_example_is_tested_and_asks_a_question() -> None:
     for folder in folders:
         assert f'"{folder.name}"' in tested
         assert (folder / "README.md").read_text().splitlines()[0].endswith("?")
+
+
+@pytest.mark.parametrize("example", ["a_map_moves_on"], indirect=True)
+def test_the_map_is_drawn_where_there_is_memory(example: Example) -> None:
+    """And the alarm rings where it was published, whatever the map does there."""
+    example.start("atlas", slots=2, name="small", NODE_MEMORY="400MiB")
+    example.run("publish.py")
+    example.wait_until_printed(r"(alarm: fire)", 1)
+    example.wait_until_logged("is evicted as its node is short of memory")
+    assert [] == example.printed(r"(drew map 1).*")
+    example.start("atlas", slots=2, name="large")
+
+    assert ["drew map 1"] == example.wait_until_printed(r"(drew map 1).*", 1)

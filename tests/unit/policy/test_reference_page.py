@@ -16,6 +16,8 @@ from celery_budget.policy.document import (
     CeilingTable,
     Document,
     EnvelopesTable,
+    PreemptionTable,
+    PressureTable,
     StepTable,
     TaskTable,
     TenantTable,
@@ -40,6 +42,8 @@ SECTIONS: list[tuple[str, type[msgspec.Struct], str]] = [
         CeilingTable,
         "[bands.a]\n[ceilings]\n{example}\n",
     ),
+    ("## Preemption: `[preemption]`", PreemptionTable, "[preemption]\n{example}\n"),
+    ("## Pressure: `[pressure]`", PressureTable, "[pressure]\n{example}\n"),
     ('## Rules by tenant: `[tenants."PATTERN"]`', TenantTable, "[tenants.t]\n{example}\n"),
 ]
 
@@ -67,7 +71,7 @@ def test_the_defaults_are_those_of_the_code(
     values = {
         found.name: json.dumps(found.default)
         for found in msgspec.structs.fields(shape)
-        if isinstance(found.default, int | float)
+        if isinstance(found.default, int | float | str)
     }
     written = {row[0].strip("`"): row[2].strip("`") for row in rows(heading) if "`" in row[2]}
 
