@@ -31,7 +31,7 @@ class Bill:
     Attributes:
         band: Name of the band in which it ran.
         tenant: Whose work it was; None: nobody's.
-        degraded: Whether a budget asked it to do less than usual.
+        degraded: Whether it was asked to do less than usual.
         usage: Units of each resource, as far as that is known: bytes of `memory`, `io` and
             `network`, microseconds of `cpu` and `runtime`, millionths of all else.
 

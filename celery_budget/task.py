@@ -37,6 +37,8 @@ class BudgetTask(Task):
             out is learned from executions that ended.
         preempt: How it may give way while it runs, `["freeze"]`; an empty list: not at all; None:
             the policy decides.
+        degrade: Whether it looks at `budget.degraded`, and so can be asked to do less where it
+            would have to wait; None: the policy decides.
     """
 
     abstract = True
@@ -45,6 +47,7 @@ class BudgetTask(Task):
     deadline: str | float | None = None
     cost: Mapping[str, str | float] | None = None
     preempt: Sequence[str] | None = None
+    degrade: bool | None = None
 
 
 def task_class(base: type[Task] | str) -> type[Task]:

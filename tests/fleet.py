@@ -125,14 +125,19 @@ class Fleet:
 
     def outcome(self, task_id: str) -> tuple[str, Any]:
         """Wait for the end of a task and give its state and its result or exception's name."""
+        meta = self.meta(task_id)
+        is_failed = isinstance(meta["result"], dict) and "exc_type" in meta["result"]
+        return meta["status"], meta["result"]["exc_type"] if is_failed else meta["result"]
+
+    def meta(self, task_id: str) -> dict[str, Any]:
+        """Wait for the end of a task and give all that is stored of it."""
         give_up = time.monotonic() + 60
         with redis.Redis.from_url(self.results) as client:
             while not (record := client.get(f"celery-task-meta-{task_id}")):
                 assert time.monotonic() < give_up, f"task {task_id} has not ended"
                 time.sleep(0.01)
-        meta = json.loads(record)
-        is_failed = isinstance(meta["result"], dict) and "exc_type" in meta["result"]
-        return meta["status"], meta["result"]["exc_type"] if is_failed else meta["result"]
+        found: dict[str, Any] = json.loads(record)
+        return found
 
     def gate(self) -> Path:
         """Name a file that does not exist: tasks wait for it until the test touches it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
+from celery_budget.core.degrading import Degrading
 from celery_budget.core.fairness import SMALL_BATCH, FairQueue
 from celery_budget.core.lookahead import SHARED_ROUNDING, most_ahead, parts
 from celery_budget.core.service import NEWEST, SHORTEST_S, UNKNOWN_S, Peak
@@ -43,11 +44,13 @@ class BandState:
         leaving: Tickets in slots that could leave them, or were asked to.
         waits: How long its tickets waited in this period; None without a target.
         is_throttled: Whether it may start nothing now, unless its minimum share is due.
+        degrading: Whether its tickets are asked to do less; None until it has some that can.
         is_closed: Whether it may start nothing now, as the node is under pressure.
     """
 
     __slots__ = (
         "_is_known",
+        "degrading",
         "expected",
         "is_asked",
         "is_closed",
@@ -99,6 +102,7 @@ class BandState:
         self.waits = Waits(rule.latency_target) if rule.latency_target else None
         self.is_throttled = False
         self.is_closed = False
+        self.degrading: Degrading | None = None
         self._is_known = False
 
     def amend(self, rule: Band, slots: int, weight: Callable[[str], float] | None) -> None:

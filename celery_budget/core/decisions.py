@@ -39,7 +39,7 @@ class Start:
     Attributes:
         ticket: No longer held.
         reason: Why it is its turn.
-        is_degraded: Whether a budget asks it to do less.
+        is_degraded: Whether it is asked to do less, by a budget or because others wait.
     """
 
     ticket: Ticket

@@ -254,6 +254,8 @@ class Dispatcher(Shelter):
         ahead = parts(expected) if ticket.task in self._service else 0
         self._parts += ahead
         costs, is_degraded = admitted
+        if ticket.can_degrade and state.degrading is not None and state.degrading.is_on:
+            is_degraded = True
         if costs:
             assert self.accounts is not None
             assert ticket.group is not None

@@ -16,6 +16,7 @@ from celery_budget.core.accounts import Accounts
 from celery_budget.core.admission import Group
 from celery_budget.core.bands import BandState
 from celery_budget.core.decisions import Evict, Yield
+from celery_budget.core.degrading import Degrading
 from celery_budget.core.fairness import Tenant
 from celery_budget.core.holding import Holding
 from celery_budget.core.line import Entry
@@ -169,6 +170,11 @@ class Roster:
         """Tell how many of its running tickets give way to others now."""
         return sum(self._running[t][0].name == band for t in self._preemption.frozen)
 
+    def is_degraded(self, band: str) -> bool:
+        """Tell whether tickets of a band that can are asked to do less, as others wait."""
+        degrading = self._by_name[band].degrading
+        return degrading is not None and degrading.is_on
+
     def throttled_to(self, band: str) -> float:
         """Tell which part of the slots a band may use, with those below it, by its throttle."""
         return self._throttling.share(self._by_name[band])
@@ -206,6 +212,8 @@ class Roster:
             ticket.group = self.accounts.groups.of(ticket, now)
         if ticket.methods and self._preemption.has_left(ticket):
             ticket.since = now
+        if ticket.can_degrade and state.degrading is None:
+            state.degrading = Degrading()
         if not self._salted_until - ROTATION_S <= now < self._salted_until:
             rotation = int(now // ROTATION_S)
             self._salted_until = (rotation + 1) * ROTATION_S

@@ -100,12 +100,21 @@ class Throttling:
 
     Attributes:
         shortage: Of the node, as a throttle takes it.
-        has_levels: Whether there is a band that may be held back.
+        has_levels: Whether there is a band that may be held back, or asked to do less.
         is_on: Whether any is held back.
         due: When shares are to be set next, Unix seconds.
     """
 
-    __slots__ = ("_is_watched", "_levels", "_opens", "due", "has_levels", "is_on", "shortage")
+    __slots__ = (
+        "_bands",
+        "_is_watched",
+        "_levels",
+        "_opens",
+        "due",
+        "has_levels",
+        "is_on",
+        "shortage",
+    )
 
     def __init__(self, bands: Sequence[BandState], *, is_watched: bool = False) -> None:
         self._levels: list[_Level] = []
@@ -128,7 +137,8 @@ class Throttling:
             )
         ]
         self._opens = inf
-        self.has_levels = bool(self._levels)
+        self._bands = bands
+        self.has_levels = bool(self._levels) or any(state.waits is not None for state in bands)
         for state in bands:
             state.is_throttled = False
         self._note()
@@ -154,16 +164,27 @@ class Throttling:
             now: Unix seconds.
         """
         self.due = now + PERIOD_S
-        # What is above the lowest level holds all that is above the others.
-        above = self._levels[-1].above
-        shortages = {state.name: _shortage(state, free, now) for state in above}
+        shortages = {
+            state.name: _shortage(state, free, now)
+            for state in self._bands
+            if state.waits is not None
+        }
+        node = (self.shortage, ENOUGH)
+        for state in self._bands:
+            if state.degrading is not None:
+                # Its own wait counts as well: it gets shorter when others of it do less.
+                above = [shortages[o.name] for o in self._bands[: state.rule.rank + 1] if o.waits]
+                shortage, evidence = max([node, *above])
+                if evidence:
+                    state.degrading.step(shortage, now, is_free=self.share(state) >= 1.0)
         for level in self._levels:
             needs = [shortages[state.name] for state in level.above]
             if self.shortage > 0.0 or not needs:
-                needs.append((self.shortage, ENOUGH))
+                needs.append(node)
             shortage, evidence = max(needs)
+            degrading = level.state.degrading
             is_kept = level.is_kept and level.running <= level.most(slots)
-            if evidence:
+            if evidence and (degrading is None or not degrading.is_tried(now)):
                 level.throttle.step(shortage, evidence, is_kept=is_kept)
             level.is_kept = level.running <= level.most(slots)
         self._note()

@@ -37,6 +37,7 @@ class Ticket:
         excused: Places of the budgets that do not keep it from starting: it was demoted for them.
         envelopes: What it draws on together with other parts of its workflow.
         methods: How it may give way while it runs.
+        can_degrade: Whether it can do less instead of waiting.
         group: The allowances that its start draws on; None: none.
         since: Until when it waited for something else than a slot, Unix seconds; 0.0: it did not.
     """
@@ -55,5 +56,6 @@ class Ticket:
     excused: frozenset[str] = frozenset()
     envelopes: tuple[Envelope, ...] = ()
     methods: tuple[Method, ...] = ()
+    can_degrade: bool = False
     group: Group | None = None
     since: float = 0.0

@@ -117,6 +117,10 @@ class BandTable(Struct, forbid_unknown_fields=True):
         ]
         | UnsetType
     ) = UNSET
+    degrade: (
+        Annotated[bool, Meta(description="Its tasks can do less: asked to before they wait.")]
+        | UnsetType
+    ) = UNSET
 
 
 class TaskTable(Struct, forbid_unknown_fields=True):
@@ -150,6 +154,10 @@ class TaskTable(Struct, forbid_unknown_fields=True):
             list[MethodName],
             Meta(description="How they may give way while they run; an empty list: not at all."),
         ]
+        | UnsetType
+    ) = UNSET
+    degrade: (
+        Annotated[bool, Meta(description="They can do less: asked to before they wait.")]
         | UnsetType
     ) = UNSET
 

@@ -232,6 +232,7 @@ def _bands(raw: object, problems: Problems) -> list[Band]:
                 expires=table.number("expires"),
                 on_ledger_loss=OnLoss(table.text("on_ledger_loss") or OnLoss.LOCAL),
                 preempt=_methods(table),
+                degrade=table.is_set("degrade") if "degrade" in table else None,
             )
         )
     total = fsum(band.min_share for band in bands)
@@ -290,6 +291,7 @@ def _rules(raw: object, known: list[str], problems: Problems) -> list[TaskRule]:
                 if "cost" in table
                 else None,
                 preempt=_methods(table),
+                degrade=table.is_set("degrade") if "degrade" in table else None,
             )
         )
     return rules

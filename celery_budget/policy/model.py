@@ -54,6 +54,7 @@ class Band:
         expires: Hard expiry for tasks that name none, seconds from publish.
         on_ledger_loss: What its tasks do while the ledger cannot be reached.
         preempt: How its running tasks may give way; None: not at all, unless a task says more.
+        degrade: Whether its tasks can do less instead of waiting; None: not, unless a task says so.
     """
 
     name: str
@@ -69,6 +70,7 @@ class Band:
     expires: float | None = None
     on_ledger_loss: OnLoss = OnLoss.LOCAL
     preempt: tuple[Method, ...] | None = None
+    degrade: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,7 @@ class TaskRule:
         expires: Hard expiry, seconds from publish, or None.
         cost: What one execution is expected to use, or None.
         preempt: How they may give way while they run; () for not at all, or None.
+        degrade: Whether they can do less instead of waiting, or None.
     """
 
     pattern: str
@@ -92,6 +95,7 @@ class TaskRule:
     expires: float | None = None
     cost: Cost | None = None
     preempt: tuple[Method, ...] | None = None
+    degrade: bool | None = None
 
     def is_match(self, task: str) -> bool:
         """Tell whether the rule speaks of this task name."""

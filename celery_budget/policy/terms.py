@@ -72,6 +72,7 @@ class Declared:
         expires: Hard expiry, seconds from publish.
         cost: What one execution is expected to use, in units.
         preempt: How it may give way while it runs; () for not at all.
+        degrade: Whether it can do less instead of waiting.
     """
 
     band: str | None = None
@@ -80,6 +81,7 @@ class Declared:
     expires: float | None = None
     cost: Cost | None = None
     preempt: tuple[Method, ...] | None = None
+    degrade: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +167,7 @@ def resolve(
     ignored: tuple[str, ...] = ()
     if call is not NOTHING_ASKED:
         call, ignored = _permit(policy, call)
-    rule = _rule(policy, task)
+    rule = rule_of(policy, task)
     owner = None if queue is None else policy.owner(queue)
     name, source = _band(
         policy, rule, call, carried, declared, inherited, owner=owner, is_named=queue_is_explicit
@@ -296,21 +298,6 @@ def permit(policy: Policy, envelope: Envelope) -> None:
             raise UnknownResource(resource, sorted(known), closest(resource, known))
 
 
-def methods(policy: Policy, task: str, declared: Declared, band: str) -> tuple[Method, ...]:
-    """Settle how a task may give way while it runs; a matter of the worker, and not of a call.
-
-    Args:
-        policy: Its rule for the task goes before what the task declares, and that before the band.
-        task: Task name.
-        declared: From decorator or base class.
-        band: Name of the band that it runs in.
-    """
-    for said in (_rule(policy, task), declared, policy.band(band)):
-        if said is not None and said.preempt is not None:
-            return said.preempt
-    return ()
-
-
 def _known(policy: Policy, name: str) -> str:
     if isinstance(name, str) and policy.band(name) is not None:
         return name
@@ -377,7 +364,8 @@ def _check_cost(cost: Cost) -> None:
 _rules: dict[tuple[int, str], tuple[Policy, TaskRule | None]] = {}
 
 
-def _rule(policy: Policy, task: str) -> TaskRule | None:
+def rule_of(policy: Policy, task: str) -> TaskRule | None:
+    """Find the most specific rule for a task name; remembered."""
     if not policy.tasks:
         return None
     # By id: hashing a whole policy would cost more than searching it. The entry holds its

@@ -37,15 +37,19 @@ def declared(task: Task | None) -> Declared:
     deadline = getattr(task, "deadline", None)
     expected = getattr(task, "cost", None)
     preempt = getattr(task, "preempt", None)
-    if band is None and tenant is None and deadline is expected is preempt is None:
+    degrade = getattr(task, "degrade", None)
+    if band is tenant is deadline is expected is preempt is degrade is None:
         return NOTHING_DECLARED
+    if degrade is not None and not isinstance(degrade, bool):
+        name = getattr(task, "name", "?")
+        raise OptionError("degrade", f"of task {name} is {degrade!r}, not True or False")
     for option, value in (("band", band), ("tenant", tenant)):
         if value is not None and not isinstance(value, str):
             name = getattr(task, "name", "?")
             raise OptionError(option, f"of task {name} is {value!r}, not a string")
     if deadline is not None and not isinstance(deadline, str | int | float | timedelta):
         duration("deadline", deadline)
-    return _declared(band, tenant, deadline, cost(expected), methods(preempt))
+    return _declared(band, tenant, deadline, cost(expected), methods(preempt), degrade)
 
 
 @lru_cache(maxsize=10_000)
@@ -55,6 +59,7 @@ def _declared(
     deadline: object,
     expected: Cost | None,
     preempt: tuple[Method, ...] | None,
+    degrade: bool | None,
 ) -> Declared:
     return Declared(
         band=band,
@@ -62,6 +67,7 @@ def _declared(
         deadline=duration("deadline", deadline),
         cost=expected,
         preempt=preempt,
+        degrade=degrade,
     )
 
 

@@ -19,12 +19,14 @@ class Job(Ticket):
         usage: Units of each resource that its run turns out to use.
         step_s: Between two of its checkpoints, seconds; inf: it has none.
         clean_up_s: From being told to end to its end, seconds.
+        degraded_to: The part of `length_s` that it takes where it is asked to do less.
     """
 
     length_s: float = 0.0
     usage: Mapping[str, int] = field(default_factory=dict)
     step_s: float = inf
     clean_up_s: float = 0.0
+    degraded_to: float = 1.0
 
 
 @dataclass(slots=True, eq=False)

@@ -198,6 +198,8 @@ class SimulatedWorker:
                 is_degraded=decision.is_degraded,
             )
             self._world.runs.append(run)
+            if decision.is_degraded:
+                job.length_s *= job.degraded_to
             execution = self._children[job] = _Execution(run, self.clock.now)
             self._plan(execution)
         elif isinstance(decision, Refuse):

@@ -19,9 +19,10 @@ from math import inf
 from random import Random
 
 from celery_budget.core.reporting import LEASE_S
+from celery_budget.policy.abilities import can_degrade, methods
 from celery_budget.policy.model import Policy
 from celery_budget.policy.preemption import Method
-from celery_budget.policy.terms import NOTHING_DECLARED, methods, resolve
+from celery_budget.policy.terms import NOTHING_DECLARED, resolve
 from celery_budget.simulate.broker import Broker
 from celery_budget.simulate.clock import Clock
 from celery_budget.simulate.job import Job, Run
@@ -108,6 +109,7 @@ class World:
             published=at,
             cost=terms.cost,
             methods=methods(self.policy, task, NOTHING_DECLARED, terms.band),
+            can_degrade=can_degrade(self.policy, task, NOTHING_DECLARED, terms.band),
             length_s=length_s,
         )
 

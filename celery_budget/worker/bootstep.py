@@ -43,7 +43,7 @@ from celery_budget.worker.services import Services
 from celery_budget.worker.slots import SlotPool
 from celery_budget.worker.throttle_log import ThrottleLog
 from celery_budget.worker.wakeup import SlicedConnection, WakePipe
-from celery_budget.worker.ways import ways
+from celery_budget.worker.ways import has_degrading, ways
 
 if TYPE_CHECKING:
     from celery.concurrency.base import BasePool
@@ -89,7 +89,8 @@ class BandStep(StartStopStep):
         has_ceilings = bool(policy.ceilings) and kind is PoolKind.PREFORK
         possible, self._obstacles = ways(c, policy)
         can_stop = has_ceilings or Method.EVICT in possible
-        if (policy.resources or possible - {Method.FREEZE}) and kind is not None:
+        is_read = policy.resources or possible - {Method.FREEZE} or has_degrading(c, policy)
+        if is_read and kind is not None:
             # Before the pool starts: its children share the board with this process.
             metering = Metering(pool, kind, policy.resources, services.connect, can_stop=can_stop)
             if has_ceilings:

@@ -74,6 +74,7 @@ def budget(state: Any, **_: object) -> Reply:
                 "frozen": dispatcher.frozen(band.name),
                 "held": dispatcher.held(band.name),
                 "throttled_to": round(dispatcher.throttled_to(band.name), 3),
+                "degraded": dispatcher.is_degraded(band.name),
                 "window": dispatcher.window(band.name),
             }
             for band in step.policy.bands

@@ -19,8 +19,9 @@ from msgspec.structs import replace
 from celery_budget.core.ticket import Ticket
 from celery_budget.errors import BudgetError, HeaderError
 from celery_budget.headers import HEADER, Stamp, read, write
+from celery_budget.policy.abilities import can_degrade, methods
 from celery_budget.policy.names import MAX_TEXT
-from celery_budget.policy.terms import MAX_CACHED, NOTHING_ASKED, Declared, methods, resolve
+from celery_budget.policy.terms import MAX_CACHED, NOTHING_ASKED, Declared, resolve
 from celery_budget.producer.declared import arguments, declared
 from celery_budget.worker.moves import version
 
@@ -117,7 +118,7 @@ class Intake:
         headers: tuple[str, ...] = (),
         ways: Collection[Method] = (),
     ) -> None:
-        self._known: dict[tuple[str, str], tuple[Method, ...]] = {}
+        self._known: dict[tuple[str, str], tuple[tuple[Method, ...], bool]] = {}
         self._ways = ways
         self.amend(policy, headers)
         self._clock = clock
@@ -133,8 +134,7 @@ class Intake:
         """Read what the policy of today asks for of one that came before."""
         found = held.request.request_dict
         held.values = tuple(str(found.get(name) or "")[:MAX_TEXT] for name in self._headers)
-        if self._ways:
-            held.methods = self._methods(held.request, held.band)
+        held.methods, held.can_degrade = self._abilities(held.request, held.band)
 
     def ticket(self, request: Request, source: BandChannel | None, queue: str | None) -> Held:
         """Make the ticket of one request.
@@ -164,8 +164,7 @@ class Intake:
         held.usage = None
         held.has_left = False
         held.frozen_at = held.frozen_s = 0.0
-        if self._ways:
-            held.methods = self._methods(request, band)
+        held.methods, held.can_degrade = self._abilities(request, band)
         held.stamped = band
         held.cost = tuple(sorted(stamp.cost.items())) if stamp.cost else ()
         held.queue = queue or ""
@@ -182,8 +181,8 @@ class Intake:
             held.published = max(stamp.at, request.eta.timestamp())
         return held
 
-    def _methods(self, request: Request, band: str) -> tuple[Method, ...]:
-        """Settle how a task may give way while it runs here."""
+    def _abilities(self, request: Request, band: str) -> tuple[tuple[Method, ...], bool]:
+        """Settle how a task may give way while it runs here, and whether it can do less."""
         found = self._known.get((request.type, band))
         if found is None:
             try:
@@ -194,8 +193,10 @@ class Intake:
             if len(self._known) >= MAX_CACHED:
                 self._known.clear()
             asked = methods(self._policy, request.type, said, band)
-            found = tuple(method for method in asked if method in self._ways)
-            self._known[request.type, band] = found
+            found = self._known[request.type, band] = (
+                tuple(method for method in asked if method in self._ways),
+                can_degrade(self._policy, request.type, said, band),
+            )
         return found
 
     def _stamp(self, request: Request, queue: str | None) -> Stamp:

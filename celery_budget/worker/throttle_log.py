@@ -1,4 +1,4 @@
-"""Says in the worker's log when a band begins to be held back, and when it is no more."""
+"""Says in the worker's log when a band begins to be held back, or to do less, and when it ends."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ class ThrottleLog:
     """What was said last of each band."""
 
     def __init__(self) -> None:
+        self._degraded: set[str] = set()
         self._held_back: set[str] = set()
         self._said: dict[str, float] = {}
 
@@ -33,6 +34,14 @@ class ThrottleLog:
         """Say what has changed; called now and then."""
         for band in policy.bands:
             name = band.name
+            if dispatcher.is_degraded(name) != (name in self._degraded):
+                self._degraded ^= {name}
+                logger.info(
+                    "Tasks of band %s that can do less are asked to, before others have to wait."
+                    if name in self._degraded
+                    else "Tasks of band %s are not asked to do less any more.",
+                    name,
+                )
             share = dispatcher.throttled_to(name)
             if share >= 1.0:
                 if name in self._held_back:

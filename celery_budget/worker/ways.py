@@ -5,7 +5,7 @@ Settled once, before the worker's pool starts.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from celery import Task
     from celery.worker.consumer import Consumer
 
-    from celery_budget.policy.model import Policy
+    from celery_budget.policy.model import Band, Policy, TaskRule
+    from celery_budget.policy.terms import Declared
 
 #: Ways that one worker has, and why it has not the others that are asked for.
 Ways = tuple[frozenset[Method], dict[Method, str]]
@@ -40,15 +41,24 @@ def ways(consumer: Consumer, policy: Policy) -> Ways:
     return frozenset(possible), obstacles
 
 
+def has_degrading(consumer: Consumer, policy: Policy) -> bool:
+    """Tell whether any task can do less instead of waiting, by the policy or its own word."""
+    return any(said.degrade for said in _said(policy, consumer.app.tasks.values()))
+
+
 def _asked(policy: Policy, tasks: Iterable[Task]) -> list[Method]:
     """List the ways that the policy, or a task, asks for."""
-    said = [rule.preempt for rule in policy.tasks]
-    said += [band.preempt for band in policy.bands]
+    asked = {method for said in _said(policy, tasks) for method in said.preempt or ()}
+    return [method for method in Method if method in asked]
+
+
+def _said(policy: Policy, tasks: Iterable[Task]) -> Iterator[TaskRule | Band | Declared]:
+    """List all that says what tasks can do while they run."""
+    yield from policy.tasks
+    yield from policy.bands
     for task in tasks:
         with suppress(BudgetError):  # told when a message of it comes
-            said.append(declared(task).preempt)
-    asked = {method for one in said for method in one or ()}
-    return [method for method in Method if method in asked]
+            yield declared(task)
 
 
 def _obstacle(consumer: Consumer, policy: Policy, method: Method) -> str:

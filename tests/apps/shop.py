@@ -197,6 +197,14 @@ def hoard(self: Task, key: str, size: int) -> None:
         budget.checkpoint(kept)
 
 
+@task(degrade=True)
+def preview(self: Task, key: str, seconds: float, number: int = 0) -> None:
+    """Keep a slot busy, for a fifth of the time where it is asked to do less."""
+    record("started", key=key, number=number, degraded=budget.degraded, **seen(self))
+    time.sleep(seconds / 5 if budget.degraded else seconds)
+    record("ended", key=key, number=number)
+
+
 @task()
 def fill(self: Task, key: str, mebibytes: int, gate: str) -> None:
     """Take memory, and keep it until a file exists."""

@@ -70,3 +70,39 @@ def test_a_target_that_is_met_holds_nobody_back(alone: Fleet, wait_for: WaitFor)
     wait_for(lambda: alone.journal.count("ran", key="flood") == 2_000, what="all of them")
 
     assert "is throttled to" not in worker.log
+
+
+@pytest.mark.parametrize("pool", ["prefork", "threads"])
+def test_tasks_that_can_do_less_are_asked_to_before_they_wait(
+    alone: Fleet, wait_for: WaitFor, pool: str
+) -> None:
+    """It is enough here: they keep all slots. Their results say what they are."""
+    settings = {"result_extended": True}
+    policy = {**POLICY, "bands": POLICY["bands"] | {"critical": {**POLICY["bands"]["critical"]}}}
+    policy["bands"]["critical"]["latency_target"] = "300ms"
+    shop = alone.sender(policy=policy, settings=settings)
+    worker = alone.start(pool=pool, concurrency=2, policy=policy, settings=settings)
+    numbers = count()
+    inspect = shop.app.control.inspect(timeout=5, limit=1)
+
+    def optional() -> dict[str, Any]:
+        found: dict[str, Any] = inspect._request("budget")[worker.name]["bands"]["optional"]
+        return found
+
+    for number in range(30):
+        shop.preview.apply_async(("flood", 1.0, number), band="optional")
+
+    def is_asked() -> bool:
+        shop.note.apply_async(("urgent", next(numbers)), band="critical")
+        return bool(optional()["degraded"])
+
+    wait_for(is_asked, what="being asked")
+    assert 1 == optional()["throttled_to"]
+    last = shop.preview.apply_async(("last", 1.0), band="optional").id
+    state, _ = alone.outcome(last)
+    assert "SUCCESS" == state
+    (entry,) = alone.journal.entries("started", key="last")
+    assert entry["degraded"]
+    assert not alone.journal.entries("started", key="flood")[0]["degraded"]
+    assert alone.meta(last)["budget"]["degraded"]
+    assert "Tasks of band optional that can do less are asked to" in worker.log

@@ -58,19 +58,31 @@ class Scene:
         seed: Of its moments.
         target_s: Of the critical band.
         is_all: Whether lesser work becomes more as well.
+        degraded_to: The part of its time that lesser work takes if it is asked to do less; None:
+            it cannot.
     """
 
     def __init__(
-        self, load_: Load, seed: int, target_s: float | None, *, is_all: bool = True
+        self,
+        load_: Load,
+        seed: int,
+        target_s: float | None,
+        *,
+        is_all: bool = True,
+        degraded_to: float | None = None,
     ) -> None:
         critical = {"preempts": True}
         if target_s is not None:
             critical["latency_target"] = target_s  # type: ignore[assignment]
         policy = {
-            "bands": {"critical": critical, "optional": {"min_share": 0.05}},
+            "bands": {
+                "critical": critical,
+                "optional": {"min_share": 0.05, "degrade": degraded_to is not None},
+            },
             "tasks": {"pay": {"band": "critical"}},
             "default_band": "optional",
         }
+        self._degraded_to = degraded_to or 1.0
         self.world = World(load(policy), seed=seed)
         for number in range(load_.workers):
             self.world.add_worker(f"w{number}", load_.slots)
@@ -96,7 +108,9 @@ class Scene:
             for lasts_s, times in steps:
                 end = at + lasts_s
                 while (at := at + chance.expovariate(per_s * times)) < end:
-                    yield self.world.job(task, length_s, at=at)
+                    job = self.world.job(task, length_s, at=at)
+                    job.degraded_to = self._degraded_to
+                    yield job
                 at = end
 
         self.world.arrive(jobs())
@@ -169,3 +183,19 @@ def test_nobody_is_held_back_where_it_would_not_help() -> None:
     scene = Scene(Load(8, 10, 0.08, 60, 0.02, 0.1), 1, 0.1)
 
     assert {1.0} == set(scene.shares)
+
+
+@pytest.mark.parametrize("load_", LOADS.values(), ids=list(LOADS))
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_tasks_that_do_less_leave_more_room_for_others(load_: Load, seed: int) -> None:
+    """More of them are done in the overload, and urgent ones are late no more often."""
+    plain = Scene(load_, seed, load_.target_s)
+    scene = Scene(load_, seed, load_.target_s, degraded_to=0.4)
+    late = scene.late(OVER + 5, BACK, load_.target_s)
+
+    assert late <= max(0.05, 1.2 * plain.late(OVER + 5, BACK, load_.target_s))
+    done, before = (len(each.started("optional", OVER + 5, BACK)) for each in (scene, plain))
+    assert done >= 1.3 * before
+    degraded = [run for run in scene.world.runs if run.is_degraded]
+    assert {"optional"} == {run.job.band for run in degraded}
+    assert min(run.started for run in degraded) >= BEGIN + OVER

@@ -8,9 +8,10 @@ from typing import Any, cast
 import pytest
 
 from celery_budget.errors import OptionError, PolicyError
+from celery_budget.policy.abilities import methods
 from celery_budget.policy.load import load
 from celery_budget.policy.preemption import Method, PreemptionRule
-from celery_budget.policy.terms import Declared, methods
+from celery_budget.policy.terms import Declared
 from celery_budget.producer.declared import declared
 
 FREEZE = (Method.FREEZE,)

@@ -1,0 +1,65 @@
+"""Degrading: whether the tickets of one band are asked to do less, so that fewer have to wait.
+
+It begins as soon as there is a shortage, before a throttle takes slots away, and ends after these
+are back and a while without shortage. That while grows when it was too short: where doing less is
+what ends the shortage, it would come and go for ever. Used by `throttling.py` alone. Rules:
+docs/explanation/throttling.md.
+"""
+
+from __future__ import annotations
+
+from math import inf
+
+from celery_budget.core.throttle import GOAL, QUIET
+
+#: So long after it began the throttle leaves the slots as they are, seconds: two of its periods, in
+#: which tickets that do less can show that it helps.
+GRACE_S = 2.0
+
+#: Without shortage for so long it ends, seconds; for twice as long each time that it has to begin
+#: again within as long, up to the most.
+REST_S, MOST_REST_S = 10.0, 160.0
+
+
+class Degrading:
+    """Whether one band does less.
+
+    Attributes:
+        is_on: Whether it does.
+    """
+
+    __slots__ = ("_began", "_calm_since", "_ended", "_rest_s", "is_on")
+
+    def __init__(self) -> None:
+        self.is_on = False
+        self._began = -inf
+        self._ended = -inf
+        self._calm_since = inf
+        self._rest_s = REST_S
+
+    def step(self, shortage: float, now: float, *, is_free: bool) -> None:
+        """Follow the shortage of one period, of which there is evidence.
+
+        Args:
+            shortage: As a throttle takes it.
+            now: Unix seconds.
+            is_free: Whether the band may use all slots.
+        """
+        if shortage > GOAL * QUIET:
+            self._calm_since = inf
+            if not self.is_on:
+                self.is_on = True
+                is_soon = self._ended <= now < self._ended + self._rest_s
+                self._rest_s = min(2 * self._rest_s, MOST_REST_S) if is_soon else REST_S
+                self._began = now
+        elif not is_free:
+            self._calm_since = inf
+        elif self.is_on:
+            self._calm_since = min(self._calm_since, now)  # the clock may be set back
+            if now >= self._calm_since + self._rest_s:
+                self.is_on = False
+                self._ended = now
+
+    def is_tried(self, now: float) -> bool:
+        """Tell whether it has only begun, and a throttle should wait for what comes of it."""
+        return self.is_on and self._began <= now < self._began + GRACE_S
