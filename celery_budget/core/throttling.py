@@ -175,7 +175,7 @@ class Throttling:
                 # Its own wait counts as well: it gets shorter when others of it do less.
                 above = [shortages[o.name] for o in self._bands[: state.rule.rank + 1] if o.waits]
                 shortage, evidence = max([node, *above])
-                if evidence:
+                if evidence >= ENOUGH:
                     state.degrading.step(shortage, now, is_free=self.share(state) >= 1.0)
         for level in self._levels:
             needs = [shortages[state.name] for state in level.above]

@@ -196,6 +196,7 @@ def test_tasks_that_do_less_leave_more_room_for_others(load_: Load, seed: int) -
     assert late <= max(0.05, 1.2 * plain.late(OVER + 5, BACK, load_.target_s))
     done, before = (len(each.started("optional", OVER + 5, BACK)) for each in (scene, plain))
     assert done >= 1.3 * before
-    degraded = [run for run in scene.world.runs if run.is_degraded]
-    assert {"optional"} == {run.job.band for run in degraded}
-    assert min(run.started for run in degraded) >= BEGIN + OVER
+    runs = [run for run in scene.world.runs if run.job.band == "optional"]
+    during = [r.is_degraded for r in runs if BEGIN + OVER + 5 <= r.started < BEGIN + BACK]
+    assert fmean(during) >= 0.95
+    assert not any(run.is_degraded for run in scene.world.runs if run.job.band == "critical")

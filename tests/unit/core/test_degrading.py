@@ -26,7 +26,7 @@ def follow(
 
 
 def test_it_begins_with_the_shortage_and_ends_after_a_rest() -> None:
-    """At once, and ten seconds after the last one."""
+    """At once, and some seconds after the last one."""
     degrading = Degrading()
 
     assert [0] == follow(degrading, lambda: 1.0, 0, 30)
@@ -49,7 +49,7 @@ def test_it_lasts_longer_where_it_is_what_helps() -> None:
     turns = follow(degrading, lambda: 0.0 if degrading.is_on else 1.0, 0, 2_000)
     lasted = [end - begin for begin, end in zip(turns[::2], turns[1::2], strict=False)]
 
-    assert [11, 21, 41, 81, 161] == lasted[:5]
+    assert [6, 11, 21, 41, 81, 161] == lasted[:6]
     assert MOST_REST_S + 1 == max(lasted)
 
 
@@ -60,7 +60,7 @@ def test_what_is_long_ago_does_not_count() -> None:
     follow(degrading, lambda: 0.0, 100, 1_000)
     turns = follow(degrading, lambda: 1.0 if not degrading.is_on else 0.0, 1_000, 1_020)
 
-    assert [1_000, 1_011] == turns[:2]
+    assert [1_000, 1_006] == turns[:2]
 
 
 def test_a_clock_that_is_set_back_does_not_prolong_it() -> None:
