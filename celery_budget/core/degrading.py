@@ -19,7 +19,7 @@ GRACE_S = 2.0
 #: Without shortage for so long it ends, seconds; for twice as long each time that it has to begin
 #: again within as long, up to the most. With 10 s at first, 29 % of the lesser tasks of an ordinary
 #: load at random moments were asked for less, for the few seconds in which some waited; with 5 s
-#: 21 % (the loads of tests/properties/test_throttling.py before their overload, 2026-11).
+#: 22 % (the loads of tests/properties/test_throttling.py before their overload, 2026-11).
 REST_S, MOST_REST_S = 5.0, 160.0
 
 
