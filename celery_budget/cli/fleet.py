@@ -34,6 +34,9 @@ def tabulate(fleet: Fleet, accounts: Sequence[AccountStatus]) -> RenderableType:
         parts.append(_accounts(accounts))
     if fleet.workers:
         parts.append(_workers(fleet))
+        wanted = f"What runs and waits now takes {fleet.wanted_slots} slots"
+        number = f"{fleet.wanted_workers} workers like the largest one"
+        parts.append(Text(f"{wanted}: {number}.", no_wrap=True, overflow="ignore"))
     else:
         parts.append(Text("No worker answered: is one running?", no_wrap=True, overflow="ignore"))
     return Group(*parts)

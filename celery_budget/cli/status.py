@@ -54,6 +54,8 @@ def _print_task(found: Status) -> None:
 def _described(fleet: Fleet, accounts: list[AccountStatus]) -> dict[str, object]:
     return {
         "slots": fleet.slots,
+        "wanted_slots": fleet.wanted_slots,
+        "wanted_workers": fleet.wanted_workers,
         "bands": [
             {
                 "name": band,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from celery_budget.client.fleet import BandLoad, Fleet, WorkerLoad
 from celery_budget.client.status import State, Status
@@ -105,12 +106,13 @@ def _band(load: object) -> BandLoad:
     match load:
         case {"running": int(running), "held": int(held), **others}:
             # Workers of earlier releases tell less.
-            frozen, throttled = others.get("frozen"), others.get("throttled_to")
+            throttled, expected = _number(others, "throttled_to"), _number(others, "expected_s")
             return BandLoad(
                 running,
                 held,
-                frozen if isinstance(frozen, int) else 0,
-                float(throttled) if isinstance(throttled, int | float) else 1.0,
+                _whole(others, "frozen") or 0,
+                1.0 if throttled is None else throttled,
+                expected or 0.0,
             )
         case _:
             return BandLoad(0, 0)
@@ -121,11 +123,11 @@ def _text(reply: Reply, field: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _whole(reply: Reply, field: str) -> int | None:
+def _whole(reply: Mapping[Any, object], field: str) -> int | None:
     value = reply.get(field)
     return value if isinstance(value, int) else None
 
 
-def _number(reply: Reply, field: str) -> float | None:
+def _number(reply: Mapping[Any, object], field: str) -> float | None:
     value = reply.get(field)
     return float(value) if isinstance(value, int | float) else None

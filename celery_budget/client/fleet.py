@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import ceil
+from statistics import fmean
+
+from celery_budget.core.scaling import needed
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,12 +23,14 @@ class BandLoad:
         frozen: Those of the running ones that give way to others now.
         throttled_to: The part of the slots that its throttle leaves to it and those below; of
             several workers the smallest.
+        expected_s: How long one of its tasks takes on average, seconds; 0.0 where nobody says.
     """
 
     running: int
     held: int
     frozen: int = 0
     throttled_to: float = 1.0
+    expected_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +78,21 @@ class Fleet:
             sum(load.held for load in loads),
             sum(load.frozen for load in loads),
             min((load.throttled_to for load in loads), default=1.0),
+            fmean(load.expected_s for load in loads) if loads else 0.0,
         )
+
+    @property
+    def wanted_slots(self) -> int:
+        """Slots that what runs and what waits now takes; see docs/explanation/autoscaling.md."""
+        loads = {band: self.load(band) for band in self.bands}
+        waiting = sum((self.depth(b) + load.held) * load.expected_s for b, load in loads.items())
+        return needed(sum(load.running - load.frozen for load in loads.values()), waiting)
+
+    @property
+    def wanted_workers(self) -> int:
+        """Workers of the size of the largest one that have so many slots; at least one."""
+        largest = max((worker.slots or 0 for worker in self.workers.values()), default=0)
+        return max(1, ceil(self.wanted_slots / largest)) if largest else 1
 
     def depth(self, band: str) -> int:
         """Count the messages that wait in a band's queues."""

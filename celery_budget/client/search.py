@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from celery_budget.errors import MoveError
+from celery_budget.producer.depth import depth
 from celery_budget.worker.moves import HANDED_ON
 
 if TYPE_CHECKING:
@@ -142,15 +143,5 @@ def depths(app: Celery) -> dict[str, int]:
     counts: dict[str, int] = {}
     with app.connection_or_acquire() as connection:
         for name in list(app.amqp.queues):
-            counts[name] = _depth(app, connection, name)
+            counts[name] = depth(connection, app.amqp.queues[name])
     return counts
-
-
-def _depth(app: Celery, connection: object, name: str) -> int:
-    # Asking for a queue that does not exist closes the channel: one for each question.
-    with connection.channel() as channel:  # type: ignore[attr-defined]
-        try:
-            declared = app.amqp.queues[name](channel).queue_declare(passive=True)
-        except connection.channel_errors:  # type: ignore[attr-defined]
-            return 0
-    return int(declared.message_count)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from math import inf
 
+from celery_budget.core.rest import Rest
 from celery_budget.core.throttle import GOAL, QUIET
 
 #: So long after it began the throttle leaves the slots as they are, seconds: two of its periods, in
@@ -30,14 +31,12 @@ class Degrading:
         is_on: Whether it does.
     """
 
-    __slots__ = ("_began", "_calm_since", "_ended", "_rest_s", "is_on")
+    __slots__ = ("_began", "_rest", "is_on")
 
     def __init__(self) -> None:
         self.is_on = False
         self._began = -inf
-        self._ended = -inf
-        self._calm_since = inf
-        self._rest_s = REST_S
+        self._rest = Rest(REST_S, MOST_REST_S)
 
     def step(self, shortage: float, now: float, *, is_free: bool) -> None:
         """Follow the shortage of one period, of which there is evidence.
@@ -47,20 +46,13 @@ class Degrading:
             now: Unix seconds.
             is_free: Whether the band may use all slots.
         """
-        if shortage > GOAL * QUIET:
-            self._calm_since = inf
-            if not self.is_on:
-                self.is_on = True
-                is_soon = self._ended <= now < self._ended + self._rest_s
-                self._rest_s = min(2 * self._rest_s, MOST_REST_S) if is_soon else REST_S
-                self._began = now
-        elif not is_free:
-            self._calm_since = inf
-        elif self.is_on:
-            self._calm_since = min(self._calm_since, now)  # the clock may be set back
-            if now >= self._calm_since + self._rest_s:
-                self.is_on = False
-                self._ended = now
+        is_short = shortage > GOAL * QUIET
+        if is_short and not self.is_on:
+            self.is_on = True
+            self._rest.begin(now)
+            self._began = now
+        elif self.is_on and self._rest.is_over(now, is_calm=is_free and not is_short):
+            self.is_on = False
 
     def is_tried(self, now: float) -> bool:
         """Tell whether it has only begun, and a throttle should wait for what comes of it."""

@@ -7,9 +7,9 @@ Rules: docs/explanation/node-pressure.md.
 
 from __future__ import annotations
 
-from math import inf
 from typing import NamedTuple
 
+from celery_budget.core.rest import Rest
 from celery_budget.policy.pressure import PressureRule
 
 #: At this part of a limit lesser bands begin to be throttled. At its goal the throttle holds the
@@ -51,13 +51,13 @@ class Pressure:
         need: The largest need by its limit, as last seen; 1 at the limit.
     """
 
-    __slots__ = ("_clear_since", "is_high", "need", "rule")
+    __slots__ = ("_rest", "is_high", "need", "rule")
 
     def __init__(self, rule: PressureRule) -> None:
         self.rule = rule
         self.is_high = False
         self.need = 0.0
-        self._clear_since = inf
+        self._rest = Rest(REST_S, REST_S)
 
     def look(self, sample: Sample, now: float) -> None:
         """Follow one look at the node.
@@ -68,13 +68,9 @@ class Pressure:
         """
         rule = self.rule
         self.need = max(sample.used / sample.limit / rule.memory, sample.stall / rule.stall)
-        if self.need >= CLEAR:
-            self._clear_since = inf
-            self.is_high = self.is_high or self.need >= 1.0
-            return
-        # The clock may be set back.
-        self._clear_since = min(self._clear_since, now)
-        if now >= self._clear_since + REST_S:
+        if self.need >= 1.0:
+            self.is_high = True
+        if self._rest.is_over(now, is_calm=self.need < CLEAR):
             self.is_high = False
 
     @property

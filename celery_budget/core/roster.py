@@ -175,6 +175,27 @@ class Roster:
         degrading = self._by_name[band].degrading
         return degrading is not None and degrading.is_on
 
+    def work_s(self, queued: Mapping[str, float]) -> float:
+        """Tell how much work waits, here and in the broker, slot-seconds.
+
+        Args:
+            queued: Messages in the broker that count for this worker, by name of the band.
+        """
+        return sum(
+            (state.queue.length + queued.get(state.name, 0.0)) * state.expected
+            for state in self._order.bands
+            if not state.is_paused
+        )
+
+    def expected_s(self, band: str) -> float:
+        """Tell how long a task of a band takes on average, seconds."""
+        return self._by_name[band].expected
+
+    def age_s(self, now: float) -> float:
+        """Tell how long the one waits that waits longest, of those that go next, seconds."""
+        heads = [state.queue.head() for state in self._order.bands]
+        return max((now - head.published for head in heads if head is not None), default=0.0)
+
     def throttled_to(self, band: str) -> float:
         """Tell which part of the slots a band may use, with those below it, by its throttle."""
         return self._throttling.share(self._by_name[band])

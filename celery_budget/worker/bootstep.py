@@ -39,6 +39,7 @@ from celery_budget.worker.moves import Moves
 from celery_budget.worker.preempter import preempter
 from celery_budget.worker.pump import Pump
 from celery_budget.worker.returns import Returns, give_back_unstarted
+from celery_budget.worker.scaling import PoolScaling
 from celery_budget.worker.services import Services
 from celery_budget.worker.slots import SlotPool
 from celery_budget.worker.throttle_log import ThrottleLog
@@ -128,6 +129,7 @@ class BandStep(StartStopStep):
         )
         self.live = LivePolicy(policy, self.pump, accounts, self._ceilings, c.timer.call_after)
         self._throttle_log = ThrottleLog()
+        self.scaling = self._scaling(c)
         metered = None if metering is None else metering.metered
         c.pool = self.pump.pool = SlotPool(pool, self.pump.ended, metered, c.hub, spare=spare)
         c.pool.before_signal = giving.release
@@ -196,6 +198,16 @@ class BandStep(StartStopStep):
 
         return Ceilings(policy, pool, metering)
 
+    def _scaling(self, c: Consumer) -> PoolScaling | None:
+        autoscaler = seams.budget_autoscaler(c)
+        if autoscaler is None:
+            return None
+
+        def workers() -> int:
+            return 1 if self._leases is None else self._leases.workers
+
+        return PoolScaling(autoscaler, c, self.pump, lambda: self.policy, workers)
+
     def _gauge(self, policy: Policy, services: Services, kind: PoolKind | None) -> NodeWatch | None:
         if policy.pressure is None:
             return None
@@ -236,6 +248,8 @@ class BandStep(StartStopStep):
         for part in (self._ceilings, self._node):
             if part is not None:
                 part.open(wake)
+        if self.scaling is not None:
+            self.scaling.open()
         self.pump.open()
         self._ticks = c.timer.call_repeatedly(TICK_S, self._tick)
         self._tell_capped()
@@ -255,6 +269,8 @@ class BandStep(StartStopStep):
     def _tick(self) -> None:
         self.pump.tick()
         self._throttle_log.look(self.pump.dispatcher, self.policy)
+        if self.scaling is not None:
+            self.scaling.look()
 
     def register_with_event_loop(self, c: Consumer, _hub: object) -> None:
         """Go on where the pool has registered; only with an event loop."""
@@ -313,7 +329,7 @@ class BandStep(StartStopStep):
         """Choose what windows ask; most workers need nothing beside the dispatcher."""
         ask: Ask = self.pump.dispatcher.demand
         most_slots = seams.most_slots(c)
-        if most_slots:
+        if most_slots and self.scaling is None:
             ask = GrowingDemand(self.pump.dispatcher, most_slots)
         limit = c.app.conf.worker_eta_task_limit
         if limit:
@@ -367,7 +383,7 @@ class BandStep(StartStopStep):
 
     def shutdown(self, _c: Consumer) -> None:
         """End for good."""
-        for part in (self._leases, self._ceilings, self._node):
+        for part in (self._leases, self._ceilings, self._node, self.scaling):
             if part is not None:
                 part.close()
         self._returns.close()

@@ -74,6 +74,7 @@ def budget(state: Any, **_: object) -> Reply:
                 "frozen": dispatcher.frozen(band.name),
                 "held": dispatcher.held(band.name),
                 "throttled_to": round(dispatcher.throttled_to(band.name), 3),
+                "expected_s": round(dispatcher.expected_s(band.name), 6),
                 "degraded": dispatcher.is_degraded(band.name),
                 "window": dispatcher.window(band.name),
             }
@@ -82,6 +83,7 @@ def budget(state: Any, **_: object) -> Reply:
         "running": [_running(held) for held in list(pump.running)[:MOST_LISTED]],
         "held": _listed(step, now),
         "moves": len(step.moves),
+        "needed": None if step.scaling is None else step.scaling.needed,
         "need": None if dispatcher.need is None else round(dispatcher.need, 3),
         "note": "; ".join(filter(None, (step.live.note, PRESSED if dispatcher.is_pressed else ""))),
     }

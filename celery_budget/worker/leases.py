@@ -126,6 +126,8 @@ class Leases:
         self._trusted_until = monotonic()
         self._offset_us: int | None = None
         self._told_lost = False
+        #: Of the fleet, as last heard.
+        self.workers = 1
 
     def open(self, wake: Callable[[], None]) -> None:
         """Begin, or go on after a reconnect.
@@ -312,6 +314,7 @@ class Leases:
     def _heard(self, sent: _Sent, answer: Answer) -> None:
         self._offset_us = answer.now - int(sent.at * _MICROS)
         self._epoch = answer.epoch
+        self.workers = answer.workers
         self._trusted_until = sent.at + LEASE_S - MARGIN_S
         self._retry_s = RETRY_S
         if self._told_lost:

@@ -17,6 +17,27 @@ from celery_budget.worker.intake import Held
 
 Ended = Callable[[Held], None]
 
+
+class Outcomes:
+    """How executions ended since somebody asked."""
+
+    __slots__ = ("_ended", "_failed")
+
+    def __init__(self) -> None:
+        self._ended = self._failed = 0
+
+    def note(self, result: object) -> None:
+        """Count one, by what the tracer of tasks gave: whether it failed, its result, its time."""
+        self._ended += 1
+        self._failed += bool(isinstance(result, tuple | list) and result and result[0])
+
+    def take(self) -> float:
+        """Tell the part that failed, and begin anew; 0.0 where none ended."""
+        part = self._failed / self._ended if self._ended else 0.0
+        self._ended = self._failed = 0
+        return part
+
+
 #: Called by the pool instead of a target: the run's number, the target, then its arguments.
 Metered = Callable[..., Any]
 
@@ -48,6 +69,8 @@ class SlotPool:
         self._ended = ended
         self._metered = metered
         self._expected: dict[str, Held] = {}
+        #: Counts how executions ended; None where nobody asks.
+        self.outcomes: Outcomes | None = None
         #: Told of a child that is about to get a signal.
         self.before_signal: Callable[[int], None] | None = None
         self._spare = spare
@@ -109,6 +132,8 @@ class SlotPool:
         if self._metered is not None:
             target, args = self._metered, (held.run, target, *args)
             options["callback"] = _unless_left(held, options["callback"])
+        if self.outcomes is not None:
+            options["callback"] = _counted(self.outcomes, options["callback"])
         result = self._watch(self._pool, held, self._ended, target, args, kwargs, options)
         if self._hub is not None:
             seams.hand_out(self._pool, self._hub)
@@ -123,6 +148,17 @@ def _unless_left(held: Held, callback: Callable[[object], object]) -> Callable[[
             held.has_left = True
         else:
             callback(result)
+
+    return on_result
+
+
+def _counted(outcomes: Outcomes, callback: Callable[[object], object]) -> Callable[[object], None]:
+    """Count how an execution ended; one that has left has not."""
+
+    def on_result(result: object) -> None:
+        if result != YIELDED:
+            outcomes.note(result)
+        callback(result)
 
     return on_result
 

@@ -87,8 +87,11 @@ def _obstacle_to_freeze(consumer: Consumer) -> str:
         return why_not
     if seams.writes_ahead(consumer.pool):
         return "with -O fast a frozen child would keep the tasks that it got ahead"
-    if seams.most_slots(consumer):
-        return "the autoscaler (--autoscale) would take the spare children away"
+    if seams.most_slots(consumer) and seams.budget_autoscaler(consumer) is None:
+        return (
+            "Celery's autoscaler (--autoscale) would take the spare children away: set "
+            'worker_autoscaler = "celery_budget.worker.autoscaler:BudgetAutoscaler"'
+        )
     return ""
 
 

@@ -50,7 +50,8 @@ from celery.concurrency.solo import TaskPool as SoloPool
 from celery.concurrency.thread import TaskPool as ThreadsPool
 from celery.utils.log import current_process_index
 from celery.worker import WorkController, components, state, strategy
-from celery.worker.components import StateDB
+from celery.worker.autoscale import WorkerComponent
+from celery.worker.components import Pool, StateDB
 from celery.worker.consumer.consumer import Consumer as CeleryConsumer
 from celery.worker.consumer.mingle import Mingle
 from celery.worker.request import Request
@@ -86,6 +87,18 @@ def test_the_autoscaler_tells_its_maximum() -> None:
 
     assert 8 == seams.most_slots(autoscaled)
     assert 0 == seams.most_slots(fixed)
+
+
+def test_our_autoscaler_is_there_before_the_consumer() -> None:
+    """The consumer's bootsteps ask for it when they are made."""
+    ours, other = SimpleNamespace(is_budgeted=True), SimpleNamespace()
+    assert "w.autoscaler = self.instantiate(" in inspect.getsource(WorkerComponent.create)
+    assert [Pool] == list(WorkerComponent.requires)
+
+    for found, expected in ((ours, ours), (other, None), (None, None)):
+        consumer = SimpleNamespace(controller=SimpleNamespace(autoscaler=found))
+        assert expected is seams.budget_autoscaler(consumer)
+    assert seams.budget_autoscaler(SimpleNamespace(controller=SimpleNamespace())) is None
 
 
 def test_the_prefork_pool_tells_its_size_from_what_it_runs() -> None:

@@ -88,6 +88,7 @@ def test_status_shows_bands_and_workers(run: Run, queued: str, worker: Worker) -
     assert ["critical", "important", "optional"] == list(bands)
     assert 1 == bands["important"]["running"]
     assert 5 == bands["optional"]["queued"] + bands["optional"]["held"]
+    assert described["wanted_slots"] >= 1 <= described["wanted_workers"]
     assert [(worker.name, 1)] == [(w["name"], w["slots"]) for w in described["workers"]]
 
 

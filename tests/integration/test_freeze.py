@@ -260,7 +260,7 @@ def test_an_operator_sees_what_is_frozen(
     ("arguments", "pool", "why"),
     [
         ((), "threads", "only a prefork pool"),
-        (("--autoscale", "3,1"), "prefork", "the autoscaler"),
+        (("--autoscale", "3,1"), "prefork", "Celery's autoscaler"),
     ],
 )
 def test_a_worker_that_cannot_freeze_says_so(

@@ -14,6 +14,7 @@ from celery_budget.worker.seams.amqp import (
 from celery_budget.worker.seams.celery import (
     MINGLE,
     MINGLED,
+    budget_autoscaler,
     fetched,
     forget,
     is_accepted,
@@ -70,6 +71,7 @@ __all__ = [
     "acknowledge_directly",
     "add_spare",
     "ask_when_due",
+    "budget_autoscaler",
     "child_index",
     "end",
     "fail",

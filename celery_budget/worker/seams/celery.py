@@ -81,6 +81,15 @@ def most_slots(consumer: Any) -> int:
     return 0
 
 
+def budget_autoscaler(consumer: Any) -> Any:
+    """Give the worker's autoscaler, if it is ours; None without one, or with another one.
+
+    Relies on `WorkController.autoscaler`, made by the Autoscaler bootstep before the consumer.
+    """
+    found = getattr(consumer.controller, "autoscaler", None)
+    return found if getattr(found, "is_budgeted", False) else None
+
+
 def newest_greenlet(pool: Any) -> Any:
     """Find the greenlet of the last submission; eventlet's pool does not return it.
 
