@@ -11,7 +11,15 @@ from math import inf
 
 from celery_budget.core.admission import Group
 from celery_budget.core.bands import BandState
-from celery_budget.core.decisions import Decision, Expire, Reason, Refuse, Start, Wait
+from celery_budget.core.decisions import (
+    Decision,
+    Expire,
+    Reason,
+    Refuse,
+    Return,
+    Start,
+    Wait,
+)
 from celery_budget.core.lookahead import PARTS, parts
 from celery_budget.core.obstacles import blocked
 from celery_budget.core.patience import LEAST_EXPECTED_S
@@ -25,6 +33,10 @@ from celery_budget.policy.budget import Action
 #: them that may start, and few, because nobody else can start what is held here: on Redis not even
 #: after this worker was killed, until the visibility time-out.
 BLOCKED_PER_SLOT = 16
+
+#: So long an urgent ticket waits for a slot of a worker on which nothing can give way before it is
+#: left to one that has room, seconds: twice what a worker tells others of its room while it works.
+HAND_ON_S = 0.1
 
 #: What a worker wants of one band: messages in its hands, how many of them only to keep the pool
 #: busy, and how many it holds. A tuple because one is made after each start and end.
@@ -65,6 +77,8 @@ class Dispatcher(Shelter):
             throttling.step(self.slots, self.free, now)
         if throttling.is_on:
             throttling.hold_back(self.slots, now)
+        if preemption.is_on:
+            preemption.now = now
         if not holding.total and not self._asked:
             return preemption.restore(self.slots, now) if preemption.is_active else None
         if holding.due <= now:
@@ -103,8 +117,14 @@ class Dispatcher(Shelter):
                     decision, has_changed = self._make_room(free, now)
                     if has_changed:
                         continue
-                if throttling.is_on and free > 0 and (decision is None or type(decision) is Wait):
-                    return _earlier(decision, throttling.until())
+                if decision is None or type(decision) is Wait:
+                    if self.room_elsewhere > 0 and order.urgent:
+                        handed = self._hand_on(now)
+                        if isinstance(handed, Return):
+                            return handed
+                        decision = _earlier(decision, Reason.NO_SLOT, handed)
+                    if throttling.is_on and free > 0:
+                        decision = _earlier(decision, Reason.THROTTLED, throttling.until())
                 return decision
             ticket = state.queue.head()
             assert ticket is not None
@@ -125,6 +145,39 @@ class Dispatcher(Shelter):
                     self._patience.wait(free, now)
                     return Wait(Reason.GATHER, until, 0)
             return self._start(state, ticket, expected, reason, now, admitted)
+
+    def _hand_on(self, now: float) -> Return | float:
+        """Leave an urgent ticket to another worker, where it could start at once.
+
+        Returns:
+            That it goes back to the broker; or when that is to be looked at again, Unix seconds.
+        """
+        until = inf
+        for state in self._order.urgent:
+            # What a look-ahead has brought starts soon, or the window would bring it again.
+            if not state.queue.length or self._preemption.coming(now) or self.demand(state.name)[1]:
+                continue
+            ticket = state.queue.head()
+            assert ticket is not None
+            at = max(ticket.published, ticket.since) + HAND_ON_S
+            if now < at:
+                until = min(until, at)
+                continue
+            self.room_elsewhere -= 1
+            taken = self._take(state.queue.first())
+            taken.group = None
+            return Return(taken, Reason.NO_SLOT)
+        return until
+
+    def urgent_room(self) -> int:
+        """Tell how many urgent tickets could start that are not held here yet."""
+        urgent = self._order.urgent
+        if not urgent:
+            return 0
+        free = self.free
+        usable = min(free, max(0, self._preemption.unkept(free) + urgent[0].unfilled))
+        waiting = sum(state.queue.length for state in urgent)
+        return max(0, usable + self._preemption.room(urgent[0]) - waiting)
 
     def _borrow(self, now: float) -> tuple[BandState | None, Reason]:
         """Choose what may use a slot that is kept for a band, as it would give way to that."""
@@ -337,8 +390,8 @@ class Dispatcher(Shelter):
         return Reason.BEHIND, ticket.expires
 
 
-def _earlier(wait: Wait | None, until: float) -> Wait | None:
-    """Wait for what is held back by a throttle too."""
+def _earlier(wait: Wait | None, reason: Reason, until: float) -> Wait | None:
+    """Look again at that time too."""
     if until == inf or (wait is not None and wait.until <= until):
         return wait
-    return Wait(Reason.THROTTLED, until, 0)
+    return Wait(reason, until, 0)

@@ -18,6 +18,10 @@ from celery_budget.core.accounting import MOST, AccountRule, Known, Want
 MOST_LINES = 128
 
 
+#: Urgent tickets for which a worker may say that it has room; far more than any has slots.
+MOST_ROOM = 1_000_000
+
+
 class Line(NamedTuple):
     """One account in a report.
 
@@ -55,6 +59,7 @@ class Report:
         next_us: Within what time it will report again, microseconds. Its wants count as long, or
             as long after the time that it was told they may be met, but not longer than its lease.
         lines: At most `MOST_LINES`, each account once.
+        room: How many urgent tickets could start there that it does not hold yet.
     """
 
     worker: str
@@ -62,6 +67,7 @@ class Report:
     epoch: str
     next_us: int
     lines: tuple[Line, ...] = ()
+    room: int = 0
 
     def __post_init__(self) -> None:
         if len(self.lines) > MOST_LINES:
@@ -70,6 +76,8 @@ class Report:
             raise ValueError("a report names each account once")
         if not (0 < self.number <= MOST and 0 <= self.next_us <= MOST):
             raise ValueError(f"impossible number {self.number} or next_us {self.next_us}")
+        if not 0 <= self.room <= MOST_ROOM:
+            raise ValueError(f"impossible room {self.room}")
         for line in self.lines:
             problem = _problem(line)
             if problem:
@@ -136,6 +144,8 @@ class Answer:
         version: Of what operators changed at run time; 0: nothing.
         lines: In the order of the report's; none for a report older than the worker's last, which
             has been overtaken and changes nothing.
+        workers: How many have reported within a lease, this one among them.
+        room: How many urgent tickets could start at the others that they do not hold yet.
     """
 
     epoch: str
@@ -144,3 +154,4 @@ class Answer:
     version: int
     lines: tuple[Granted, ...]
     workers: int = 1
+    room: int = 0

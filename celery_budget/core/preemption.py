@@ -10,7 +10,6 @@ dispatcher alone. Rules and formulas: docs/explanation/preemption.md.
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
 from itertools import chain
 from math import inf
 
@@ -18,7 +17,7 @@ from celery_budget.core.bands import BandState
 from celery_budget.core.decisions import Evict, Freeze, Stay, Thaw, Yield
 from celery_budget.core.departures import Departures
 from celery_budget.core.order import Order
-from celery_budget.core.relief import fewest
+from celery_budget.core.relief import Relief, Running
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.preemption import Method, PreemptionRule
 
@@ -28,9 +27,6 @@ from celery_budget.policy.preemption import Method, PreemptionRule
 FIRST_RETRY_S, LAST_RETRY_S = 0.002, 1.0
 
 _AT_ONCE = -inf, 0.0
-
-#: What was started: the dispatcher's `Run` of each, of which the band and the time count here.
-Running = Mapping[Ticket, tuple[BandState, object, float, float, float, int, tuple[int, ...]]]
 
 
 class Preemption:
@@ -48,6 +44,8 @@ class Preemption:
         spare: Processes beside the slots.
         outside: Tickets that were started and use no slot: frozen, or beside the slots.
         max_freeze_s: Longest time for which one is frozen at a stretch, seconds.
+        now: Unix seconds, as the dispatcher knows it.
+        relief: Lets tickets leave for their memory.
     """
 
     __slots__ = (
@@ -61,7 +59,9 @@ class Preemption:
         "_ways",
         "is_on",
         "max_freeze_s",
+        "now",
         "outside",
+        "relief",
         "spare",
     )
 
@@ -88,6 +88,8 @@ class Preemption:
         self._beside: dict[Ticket, None] = {}
         #: Of those that could not be frozen: until when they are left alone, and for how long.
         self._spared: dict[Ticket, tuple[float, float]] = {}
+        self.now = -inf
+        self.relief = Relief(order, running, self._departures, self._frozen)
 
     @property
     def frozen(self) -> tuple[Ticket, ...]:
@@ -107,7 +109,13 @@ class Preemption:
         below = self._order.bands[rank + 1 :]
         leaving = sum(state.leaving for state in below)
         left = self.spare - self.outside
-        return leaving + min(left, sum(state.yielding for state in below)) if left > 0 else leaving
+        if left <= 0:
+            return leaving
+        yielding = sum(state.yielding for state in below)
+        if self._spared:
+            # Nobody should be fetched for what has just turned out not to give way.
+            yielding -= sum(until > self.now for until, _ in self._spared.values())
+        return leaving + max(0, min(left, yielding))
 
     def unkept(self, free: int, taken: int = 0) -> int:
         """Tell how many free slots are kept for no band, or lent by those that reserved them.
@@ -228,46 +236,6 @@ class Preemption:
             return None
         frozen_s = self._frozen_s.get(ticket, 0.0)
         return is_owed or 0 < frozen_s >= now - started - frozen_s, frozen_s
-
-    def relieve(
-        self, using: Mapping[Ticket, int], excess: int, bands: Container[str], now: float
-    ) -> list[Yield | Evict]:
-        """Let tickets leave so that memory comes free; no more of them than it takes.
-
-        Args:
-            using: What running tickets take, bytes.
-            excess: How much has to come free.
-            bands: Names of those whose tickets may be asked.
-            now: Unix seconds.
-        """
-        over = self._order.over_share()
-        departures = self._departures
-        able: list[tuple[tuple[bool, int, float, float], Ticket, Method]] = []
-        is_leaving = False
-        for ticket, (state, _, started, *_rest) in self._running.items():
-            if departures.is_bound(ticket):
-                excess -= using.get(ticket, 0)
-                is_leaving = True
-            elif state.name in bands and ticket not in self._frozen:
-                for method in ticket.methods:
-                    if departures.may_leave(ticket, method, started, now) <= now:
-                        price = departures.price(ticket, method, now - started)
-                        key = (state.name not in over, -state.rule.rank, price, -started)
-                        able.append((key, ticket, method))
-                        break
-        able.sort(key=lambda each: each[0])
-        if not using:  # nobody knows what any takes: one after the other
-            able = [] if is_leaving else able[:1]
-        else:
-            chosen = fewest([(each[1], using.get(each[1], 0)) for each in able], excess)
-            able = [each for each in able if each[1] in chosen]
-        for _, ticket, method in able:
-            departures.ask(ticket, method, now, is_bound=True)
-        return [(Yield if each[2] is Method.CHECKPOINT else Evict)(each[1]) for each in able]
-
-    def is_bound(self, ticket: Ticket) -> bool:
-        """Tell whether a running ticket was asked to leave for want of memory."""
-        return self._departures.is_bound(ticket)
 
     def has_left(self, ticket: Ticket) -> bool:
         """Tell whether a ticket of this id has left a slot of this worker before."""

@@ -66,6 +66,7 @@ class Roster:
     Attributes:
         slots: As given, or as `resize` changed it.
         accounts: As given.
+        room_elsewhere: For how many urgent tickets other workers have room, as last heard.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Roster:
         self._preemption = Preemption(preemption, ways, spare, self._order, self._running)
         #: For which band room was made, and nothing else may use it.
         self._fenced: BandState | None = None
+        self.room_elsewhere = 0
         #: What is to leave this worker unstarted, who came last first, and what is asked to leave
         #: its slot; both for what the node lacks.
         self._leaving: deque[Entry] = deque()
@@ -293,7 +295,7 @@ class Roster:
         state, tenant, started, expected, paid, ahead, costs = self._running.pop(ticket)
         order = self._order
         if self._node is not None:
-            is_bound = self._preemption.is_bound(ticket)
+            is_bound = self._preemption.relief.is_bound(ticket)
             self._node.ended(ticket, usage if ran else NOTHING_USED, now, is_bound=is_bound)
         frozen_s = self._vacate(ticket, state, now, has_left=has_left) if ticket.methods else 0.0
         free = self.slots - len(self._running) + self._preemption.outside - 1

@@ -45,7 +45,7 @@ class Shelter(Roster):
         self._asked.clear()
         self._leaving.clear()
         if node.excess and node.pressure.rule.evict:
-            self._asked.extend(self._preemption.relieve(using, node.excess, closed, now))
+            self._asked.extend(self._preemption.relief.ask(using, node.excess, closed, now))
         for entry in reversed(self._holding.all() if self._holding.total else ()):
             ticket: Ticket = entry[5]
             state = self._by_name[ticket.band]
@@ -67,7 +67,7 @@ class Shelter(Roster):
         lacks = node.lacks(ticket)
         if lacks and state.rule.preempts and node.pressure.rule.evict:
             below = {other.name for other in self._order.bands[state.rule.rank + 1 :]}
-            self._asked.extend(self._preemption.relieve(node.using, lacks, below, now))
+            self._asked.extend(self._preemption.relief.ask(node.using, lacks, below, now))
         return lacks > 0
 
     def _depart(self) -> Yield | Evict | Return | None:

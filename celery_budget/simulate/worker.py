@@ -285,7 +285,8 @@ class SimulatedWorker:
         self._number += 1
         self._is_reporting = True
         self._reported = clock.now
-        report = Report(self.name, self._number, self._epoch, LATE_US, lines)
+        room = self.dispatcher.urgent_room()
+        report = Report(self.name, self._number, self._epoch, LATE_US, lines, room)
 
         def arrive() -> None:
             answer = world.ledger.exchange(report)
@@ -293,6 +294,7 @@ class SimulatedWorker:
             def hear() -> None:
                 self._is_reporting = False
                 self._epoch = answer.epoch
+                self.dispatcher.room_elsewhere = answer.room
                 if not self.is_dead:
                     heard = accounts.heard(report.lines, answer, clock.now)
                     self.dispatcher.wake(heard, clock.now)

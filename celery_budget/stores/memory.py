@@ -66,6 +66,8 @@ class MemoryLedger:
         self._numbers: OrderedDict[str, tuple[int, int]] = OrderedDict()
         #: When each worker reported, within a lease.
         self._alive: dict[str, int] = {}
+        #: For how many urgent tickets each of them has room.
+        self._rooms: dict[str, int] = {}
         #: In the order in which they were last looked at.
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
 
@@ -93,11 +95,14 @@ class MemoryLedger:
             lines = tuple(self._settle(line, common) for line in report.lines)
             self._forget(now, 2 * len(report.lines) + 1)
             self._alive[report.worker] = now
+            self._rooms[report.worker] = report.room
             for worker, seen in list(self._alive.items()):
                 if seen <= now - self._lease_us:
                     del self._alive[worker]
+                    del self._rooms[worker]
             version = self._live.version
-            return Answer(self._epoch, now, until, version, lines, len(self._alive))
+            room = sum(self._rooms.values()) - report.room
+            return Answer(self._epoch, now, until, version, lines, len(self._alive), room)
 
     def _settle(self, line: Line, common: _Exchange) -> Granted:
         report, now = common.report, common.now

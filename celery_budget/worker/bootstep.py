@@ -179,7 +179,7 @@ class BandStep(StartStopStep):
             stores,
             accounts,
             worker,
-            lambda: self.pump.dispatcher.slots,
+            lambda: self.pump.dispatcher,
             self._resume,
             Changes(policy, services.version),
             self._change,

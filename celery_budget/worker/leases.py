@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from celery.utils.log import get_logger
 
-from celery_budget.core.exchange import Answer, Report
+from celery_budget.core.exchange import MOST_ROOM, Answer, Report
 from celery_budget.core.lesson import Lesson
 from celery_budget.core.reporting import IDLE_S, LATE_US, LEASE_S, LEAST_S, TICK_S, pause_s
 from celery_budget.errors import LedgerUnavailable
@@ -30,6 +30,7 @@ from celery_budget.worker.lessons import Heard, Lessons
 if TYPE_CHECKING:
     from celery_budget.core.accounts import Accounts
     from celery_budget.core.admission import Group
+    from celery_budget.core.dispatcher import Dispatcher
     from celery_budget.stores.protocols import Stores
     from celery_budget.worker.changes import Change, Changes
 
@@ -82,7 +83,7 @@ class Leases:
         stores: Only this one's thread calls them.
         accounts: The worker's books.
         worker: A name that no other process has, nor had.
-        slots: Tells how many there are.
+        dispatcher: Gives that of the worker.
         resumed: Called in the loop with groups that may go on.
         changes: Reads what operators have changed.
         changed: Called in the loop with what was read.
@@ -93,7 +94,7 @@ class Leases:
         stores: Stores,
         accounts: Accounts,
         worker: str,
-        slots: Callable[[], int],
+        dispatcher: Callable[[], Dispatcher],
         resumed: Callable[[list[Group]], None],
         changes: Changes,
         changed: Callable[[Change], None],
@@ -107,7 +108,7 @@ class Leases:
         self._lessons = Lessons(stores.profiles, accounts, worker)
         self._accounts = accounts
         self._worker = worker
-        self._slots = slots
+        self._dispatcher = dispatcher
         self._resumed = resumed
         self._wake: Callable[[], None] | None = None
         self._number = 0
@@ -297,9 +298,11 @@ class Leases:
     def _send(self, now: float, *, is_last: bool = False) -> None:
         sent = self._failed
         if sent is None:
-            lines = self._accounts.lines(time(), self._ledger_us(now), self._slots())
+            dispatcher = self._dispatcher()
+            lines = self._accounts.lines(time(), self._ledger_us(now), dispatcher.slots)
             self._number += 1
-            report = Report(self._worker, self._number, self._epoch, LATE_US, lines)
+            room = 0 if is_last else min(dispatcher.urgent_room(), MOST_ROOM)
+            report = Report(self._worker, self._number, self._epoch, LATE_US, lines, room)
             lesson = self._lessons.last() if is_last else self._lessons.due(now)
             sent = _Sent(report, now, lesson)
         else:
@@ -315,6 +318,7 @@ class Leases:
         self._offset_us = answer.now - int(sent.at * _MICROS)
         self._epoch = answer.epoch
         self.workers = answer.workers
+        self._dispatcher().room_elsewhere = answer.room
         self._trusted_until = sent.at + LEASE_S - MARGIN_S
         self._retry_s = RETRY_S
         if self._told_lost:
@@ -324,6 +328,7 @@ class Leases:
 
     def _missed(self, sent: _Sent, error: LedgerUnavailable) -> None:
         self._failed = sent
+        self._dispatcher().room_elsewhere = 0
         self._resumed(self._accounts.miss())
         most = min(MOST_RETRY_S, 2 * self._retry_s)
         self._retry_s = most * self._random.uniform(0.5, 1.0)

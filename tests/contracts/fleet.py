@@ -90,10 +90,10 @@ class Worker:
         (granted,) = self.send(Line(account, rule, spent, held, idle, wants, known)).lines
         return granted
 
-    def send(self, *lines: Line) -> Answer:
+    def send(self, *lines: Line, room: int = 0) -> Answer:
         """Report."""
         self._number += 1
-        self.report = Report(self.name, self._number, self.epoch, 200 * MS, lines)
+        self.report = Report(self.name, self._number, self.epoch, 200 * MS, lines, room)
         return self.repeat()
 
     def repeat(self) -> Answer:

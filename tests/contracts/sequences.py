@@ -52,14 +52,17 @@ def steps(seed: int, length: int) -> Iterator[Step]:
         if last is not None and random.random() < 0.08 and last[1] > now - 3_000 * SECOND:
             report = last[0]
             if random.random() < 0.3 and report.number > 1:  # one that was overtaken
-                report = Report(worker, report.number - 1, "", report.next_us, report.lines)
+                report = Report(
+                    worker, report.number - 1, "", report.next_us, report.lines, report.room
+                )
         else:
             number = 1 if last is None else last[0].number + 1
             lines = tuple(
                 _line(random, account, now)
                 for account in random.sample(ACCOUNTS, random.randrange(len(ACCOUNTS)))
             )
-            report = Report(worker, number, "", random.randrange(300_000), lines)
+            room = random.choice([0, 0, random.randrange(5)])
+            report = Report(worker, number, "", random.randrange(300_000), lines, room)
             numbers[worker] = report, now
         yield Step(now, random.random() < 0.02, report)
 

@@ -284,3 +284,36 @@ def test_an_answer_counts_the_workers_that_report(fleet: Fleet) -> None:
     assert 2 == second.send().workers
     fleet.clock.pass_s(5)
     assert 1 == first.send().workers
+
+
+def test_workers_hear_for_how_many_urgent_tasks_others_have_room(fleet: Fleet) -> None:
+    """What each said last, and not its own."""
+    first, second, third = (fleet.worker(name) for name in ("1", "2", "3"))
+    assert 0 == first.send(room=2).room
+    assert 2 == second.send(room=3).room
+    assert 5 == third.send().room
+    assert 3 == first.send(room=7).room
+    assert 7 == second.send(room=0).room
+
+
+def test_the_room_of_a_worker_that_is_gone_is_no_room(fleet: Fleet) -> None:
+    """From the end of its lease on; it has some again when it is back."""
+    gone, other = fleet.worker("gone"), fleet.worker("other")
+    gone.send(room=4)
+    other.send(room=1)
+    fleet.clock.pass_s(LEASE_US / SECOND - 0.001)
+    assert 4 == other.send(room=1).room
+    fleet.clock.pass_s(0.001)
+    assert 0 == other.send(room=1).room
+    assert 1 == gone.send(room=4).room
+    assert 4 == other.send(room=1).room
+
+
+def test_a_repeated_report_has_its_room_once(fleet: Fleet) -> None:
+    """As all that it tells."""
+    first, second = fleet.worker("1"), fleet.worker("2")
+    first.send(room=3)
+    first.repeat()
+    assert 3 == second.send().room
+    fleet.lose()
+    assert 0 == second.send().room

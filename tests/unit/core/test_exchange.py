@@ -80,3 +80,10 @@ def test_a_report_has_its_bounds(number: int, next_us: int, lines: tuple[Line, .
     """They bound the time for which it keeps the ledger busy."""
     with pytest.raises(ValueError, match=r"report|impossible number"):
         Report("w", number, "", next_us, lines)
+
+
+@pytest.mark.parametrize("room", [-1, 1_000_001])
+def test_impossible_room_is_refused(room: int) -> None:
+    """It would be added to what others have."""
+    with pytest.raises(ValueError, match="impossible room"):
+        Report("w", 1, "", 0, (), room)

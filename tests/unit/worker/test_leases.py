@@ -82,7 +82,7 @@ class Desk:
             stores,
             self.accounts,
             "worker",
-            lambda: 2,
+            lambda: self.dispatcher,
             self._resumed,
             Changes(policy, 0),
             self.changes.append,

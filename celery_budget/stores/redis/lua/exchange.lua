@@ -4,15 +4,16 @@
 -- KEYS[2] worker    string  number of its last report
 -- KEYS[3] accounts  zset    name -> seconds when it may be forgotten, to the minute
 -- KEYS[4] workers   zset    name -> microseconds of its last report
--- KEYS[5..] account string  packed, one for each line of the report
--- ARGV[1] report: msgpack {worker, number, epoch, next_us, lines}; a line is as in settle.lua
+-- KEYS[5] rooms     hash    worker -> urgent tickets it has room for; '' -> all of them
+-- KEYS[6..] account string  packed, one for each line of the report
+-- ARGV[1] report: msgpack {worker, number, epoch, next_us, lines, room}; a line is as in settle.lua
 -- ARGV[2] lease, microseconds   ARGV[3] now, microseconds; "" for the server's clock
 -- Returns msgpack {epoch, now, until, version, {{granted, balance, free_at, is_contended, others}, ...},
--- workers}.
+-- workers, room of the others}.
 -- Mirrors stores/memory.py exchange().
 local EXTRA_MS, WORKER_MS, INDEX_MS = 1000, 3600000, CALENDAR_KEPT_US / 1000 + 60000
 local MINUTE_US = 60000000
-local worker, number, epoch, next_us, lines = unpack(cmsgpack.unpack(ARGV[1]))
+local worker, number, epoch, next_us, lines, room = unpack(cmsgpack.unpack(ARGV[1]))
 local now = tonumber(ARGV[3])
 if not now then
     local time = redis.call('TIME')
@@ -27,7 +28,7 @@ if not current then
     redis.call('HSET', KEYS[1], 'epoch', current)
 end
 local last = tonumber(redis.call('GET', KEYS[2]) or 0)
-if number < last then return cmsgpack.pack({current, now, lease_until, version, {}, 1}) end
+if number < last then return cmsgpack.pack({current, now, lease_until, version, {}, 1, 0}) end
 redis.call('SET', KEYS[2], number, 'PX', WORKER_MS)
 local has_other_epoch, created = epoch ~= '' and epoch ~= current, tonumber(current)
 if has_other_epoch and not was_lost then was_lost = redis.call('HSET', KEYS[1], 'was_lost', 1) end
@@ -38,9 +39,9 @@ local told = {
 }
 
 local answers, dated, gone = {}, {}, {}
-local packed = #lines > 0 and redis.call('MGET', unpack(KEYS, 5))
+local packed = #lines > 0 and redis.call('MGET', unpack(KEYS, 6))
 for place, line in ipairs(lines) do
-    local key, kept = KEYS[place + 4], packed[place] and cmsgpack.unpack(packed[place])
+    local key, kept = KEYS[place + 5], packed[place] and cmsgpack.unpack(packed[place])
     local date = kept and ceil(kept[FORGET] / MINUTE_US)
     local account, answer = settle(told, line, kept)
     answers[place] = answer
@@ -65,6 +66,19 @@ local over = redis.call(
     'ZRANGEBYSCORE', KEYS[3], '-inf', floor(now / 1000000) - 1, 'LIMIT', 0, 2 * #lines + 1)
 if #over > 0 then redis.call('ZREM', KEYS[3], unpack(over)) end
 redis.call('ZADD', KEYS[4], now, worker)
+local before = tonumber(redis.call('HGET', KEYS[5], worker) or 0)
+if room ~= before then
+    redis.call('HSET', KEYS[5], worker, room)
+    redis.call('HINCRBY', KEYS[5], '', room - before)
+end
+for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now - lease_us)) do
+    local left = tonumber(redis.call('HGET', KEYS[5], dead) or 0)
+    if left ~= 0 then redis.call('HINCRBY', KEYS[5], '', -left) end
+    redis.call('HDEL', KEYS[5], dead)
+end
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - lease_us)
 redis.call('PEXPIRE', KEYS[4], WORKER_MS)
-return cmsgpack.pack({current, now, lease_until, version, answers, redis.call('ZCARD', KEYS[4])})
+redis.call('PEXPIRE', KEYS[5], WORKER_MS)
+local others = tonumber(redis.call('HGET', KEYS[5], '') or 0) - room
+return cmsgpack.pack({
+    current, now, lease_until, version, answers, redis.call('ZCARD', KEYS[4]), others})
