@@ -34,16 +34,23 @@ def stores(app: Celery, lease_us: int) -> Stores:
     url = ledger_url(app)
     if url == MEMORY:
         from celery_budget.stores.memory import MemoryLedger  # noqa: PLC0415 - rarely used
+        from celery_budget.stores.memory_arrivals import MemoryArrivals  # noqa: PLC0415
         from celery_budget.stores.memory_profiles import MemoryProfiles  # noqa: PLC0415
 
-        return Stores(MemoryLedger(now_us, lease_us), MemoryProfiles(now_us))
+        ledger = MemoryLedger(now_us, lease_us)
+        return Stores(ledger, MemoryProfiles(now_us), MemoryArrivals(now_us))
+    from celery_budget.stores.redis.arrivals import RedisArrivals  # noqa: PLC0415
     from celery_budget.stores.redis.connect import connect  # noqa: PLC0415
     from celery_budget.stores.redis.ledger import RedisLedger  # noqa: PLC0415
     from celery_budget.stores.redis.profiles import RedisProfiles  # noqa: PLC0415
 
     client = connect(url)
     namespace = app.conf.get(NAMESPACE) or "default"
-    return Stores(RedisLedger(client, namespace, lease_us), RedisProfiles(client, namespace))
+    return Stores(
+        RedisLedger(client, namespace, lease_us),
+        RedisProfiles(client, namespace),
+        RedisArrivals(client, namespace),
+    )
 
 
 def now_us() -> int:

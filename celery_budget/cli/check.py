@@ -136,7 +136,7 @@ def _print_meaning(name: str, policy: Policy, console: Console) -> None:
             Text(band.name + mark),
             Text(" ".join(band.queues)),
             "by rank" if band.preempts else f"{band.weight:g}",
-            str(band.reserve) if band.reserve else "-",
+            _reserve(band),
             f"{band.min_share:.1%}" if band.min_share else "-",
             _duration(band.latency_target),
             _duration(band.deadline),
@@ -157,6 +157,12 @@ def _print_meaning(name: str, policy: Policy, console: Console) -> None:
             )
         console.print(rules)
     console.print(Text(f"{name} is fine"), soft_wrap=True)
+
+
+def _reserve(band: Band) -> str:
+    if band.reserve_most is None:
+        return str(band.reserve) if band.reserve else "-"
+    return f"{band.reserve} to {band.reserve_most}"
 
 
 def _print_json(value: object, console: Console) -> None:
@@ -184,6 +190,7 @@ def _band_values(band: Band) -> dict[str, object]:
         "queues": list(band.queues),
         "weight": band.weight,
         "reserve": band.reserve,
+        "reserve_most": band.reserve_most,
         "lend": band.lend,
         "min_share": band.min_share,
         "preempts": band.preempts,

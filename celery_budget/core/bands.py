@@ -28,6 +28,7 @@ class BandState:
         running: Tickets that have a slot.
         reserve: Slots kept for it on this worker; less than declared where they are too few.
         unfilled: Reserved slots that it does not use now.
+        foreseen: Slots of this worker that it is going to need, as the forecast says.
         tag: Virtual time of its next start between bands, slot-seconds by weight.
         unserved: Part of `tag` that was charged for tickets that still run.
         share: What it is owed by its minimum share; None when it has none.
@@ -52,6 +53,7 @@ class BandState:
         "_is_known",
         "degrading",
         "expected",
+        "foreseen",
         "is_asked",
         "is_closed",
         "is_paused",
@@ -85,6 +87,7 @@ class BandState:
         self.running = 0
         self.reserve = rule.reserve
         self.unfilled = rule.reserve
+        self.foreseen = 0
         self.tag = 0.0
         self.unserved = 0.0
         self.share = MinShare(rule.min_share, slots) if rule.min_share else None

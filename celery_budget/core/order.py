@@ -75,7 +75,10 @@ class Order:
         self.resize(self._slots)
 
     def resize(self, slots: int) -> None:
-        """Cut reserves to what there is, the least urgent band's first."""
+        """Cut reserves to what there is, the least urgent band's first.
+
+        What is kept by forecast comes after all that is kept in any case.
+        """
         self._slots = slots
         self.capped = False
         left = max(0, slots - 1)
@@ -84,6 +87,11 @@ class Order:
             left -= state.reserve
             self.capped |= state.reserve < state.rule.reserve
             state.most_ahead = most_ahead(state.parts, slots)
+        for state in self.bands:
+            wanted = min(state.foreseen, state.rule.reserve_most or 0)
+            more = min(max(0, wanted - state.reserve), left)
+            state.reserve += more
+            left -= more
         self.keep()
         self._reckon()
 

@@ -18,6 +18,8 @@ from celery_budget.core.bands import BandState
 from celery_budget.core.decisions import Evict, Yield
 from celery_budget.core.degrading import Degrading
 from celery_budget.core.fairness import Tenant
+from celery_budget.core.forecast import Forecast
+from celery_budget.core.foresight import foresee
 from celery_budget.core.holding import Holding
 from celery_budget.core.line import Entry
 from celery_budget.core.lookahead import PARTS
@@ -67,6 +69,7 @@ class Roster:
         slots: As given, or as `resize` changed it.
         accounts: As given.
         room_elsewhere: For how many urgent tickets other workers have room, as last heard.
+        forecast: What is expected of the bands for which slots may be kept by it.
     """
 
     def __init__(
@@ -84,6 +87,7 @@ class Roster:
     ) -> None:
         self.slots = slots
         self.accounts = accounts
+        self.forecast = Forecast(_foreseen(bands))
         self._order = Order(bands, slots, weight)
         self._by_name = {state.name: state for state in self._order.bands}
         self._seed = seed
@@ -137,6 +141,7 @@ class Roster:
             if state.is_paused and state.name not in paused:
                 state.resumed = now
             state.is_paused = state.name in paused
+        self.forecast.amend(_foreseen(policy.bands))
         self._throttling.amend(self._order.bands)
         self._preemption.max_freeze_s = policy.preemption.max_freeze_s
         if self._node is not None and policy.pressure is not None:
@@ -197,6 +202,22 @@ class Roster:
         """Tell how long the one waits that waits longest, of those that go next, seconds."""
         heads = [state.queue.head() for state in self._order.bands]
         return max((now - head.published for head in heads if head is not None), default=0.0)
+
+    def reserve(self, band: str) -> int:
+        """Tell how many slots are kept for a band, those that it uses among them."""
+        return self._by_name[band].reserve
+
+    def foresee(self, worker: str, now: float) -> bool:
+        """Set reserves by what is expected; tell whether any changed.
+
+        Args:
+            worker: Name of this one among those that count arrivals.
+            now: Unix seconds.
+        """
+        if not self.forecast.seasons:
+            return False
+        running = ((run[0], run[3]) for run in self._running.values())
+        return foresee(self._order, self.forecast, running, worker, self.slots, now)
 
     def throttled_to(self, band: str) -> float:
         """Tell which part of the slots a band may use, with those below it, by its throttle."""
@@ -316,6 +337,10 @@ class Roster:
                 self._patience.earn(served)
             if not has_left:
                 self._service.observe(ticket.task, served)
+            if state.rule.reserve_most is not None:
+                self.forecast.observe(
+                    state.name, ticket.task, ticket.published, served, now, is_whole=not has_left
+                )
             state.learn(served, self.slots)
             longest = state.longest
             if served > longest.current or now >= longest.ends:
@@ -402,3 +427,8 @@ class Roster:
     def listed(self, most: int) -> list[Ticket]:
         """List held tickets, the earliest arrivals first."""
         return self._holding.earliest(most)
+
+
+def _foreseen(bands: Iterable[Band]) -> list[str]:
+    """Name the bands of which arrivals are counted."""
+    return [band.name for band in bands if band.reserve_most is not None]

@@ -70,6 +70,17 @@ class BandTable(Struct, forbid_unknown_fields=True):
         int,
         Meta(ge=0, le=100_000, description="Slots of each worker kept free for this band."),
     ] = 0
+    reserve_most: (
+        Annotated[
+            int,
+            Meta(
+                ge=0,
+                le=100_000,
+                description="Most slots of each worker kept for it when a forecast says so.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
     lend: Annotated[
         int,
         Meta(

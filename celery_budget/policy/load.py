@@ -194,6 +194,17 @@ def _lend(table: Table, problems: Problems) -> int:
     return lend
 
 
+def _reserve_most(table: Table, problems: Problems) -> int | None:
+    most, reserve = table.integer("reserve_most"), table.integer("reserve") or 0
+    if most is not None and most < reserve and not table.is_refused("reserve"):
+        problems.add(
+            join(table.path, "reserve_most"),
+            f"keeps {most} slots at most, and reserve keeps {reserve} in any case",
+            "write at least as many as reserve, or leave it out to keep nothing by forecast",
+        )
+    return most
+
+
 def _methods(table: Table) -> tuple[Method, ...] | None:
     names = table.texts("preempt")
     return None if names is None else tuple(Method(name) for name in names)
@@ -224,6 +235,7 @@ def _bands(raw: object, problems: Problems) -> list[Band]:
                 queues=queues,
                 weight=table.number("weight") or 1.0,
                 reserve=table.integer("reserve") or 0,
+                reserve_most=_reserve_most(table, problems),
                 lend=_lend(table, problems),
                 min_share=table.number("min_share") or 0.0,
                 preempts=table.is_set("preempts"),

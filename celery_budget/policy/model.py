@@ -45,6 +45,8 @@ class Band:
         queues: Broker queues the band owns; tasks are published to the first.
         weight: Share against the other bands that do not preempt; > 0.
         reserve: Slots of each worker kept for this band; >= 0.
+        reserve_most: Slots of each worker that may be kept for it by forecast, those of `reserve`
+            among them; None: its arrivals are not even counted.
         lend: Of these, how many others may use with tasks that cannot give way; >= 0.
         min_share: Part of each worker's slot time the band gets at least while it has
             work waiting, however busy higher bands are; 0 <= min_share < 1.
@@ -62,6 +64,7 @@ class Band:
     queues: tuple[str, ...] = ()
     weight: float = 1.0
     reserve: int = 0
+    reserve_most: int | None = None
     lend: int = 0
     min_share: float = 0.0
     preempts: bool = False

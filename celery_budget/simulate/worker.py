@@ -29,6 +29,7 @@ from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.exchange import Report
 from celery_budget.core.pressure import Sample
 from celery_budget.core.reporting import IDLE_S, LATE_US, LEASE_S, pause_s
+from celery_budget.core.season import WEEK
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.budget import Scope
 from celery_budget.policy.preemption import Method
@@ -39,6 +40,10 @@ if TYPE_CHECKING:
 
 #: How often a worker to which nothing happens looks again, seconds; as a real one does.
 LOOK_S = 1.0
+
+#: Between two tallies of arrivals, seconds. A real worker tells one every 5 s, which a simulated
+#: week has no time for; no reserve is set less than twice as long ahead.
+TALLY_S = 15.0
 
 
 @dataclass(slots=True, eq=False)
@@ -118,7 +123,25 @@ class SimulatedWorker:
         """Begin to ask the broker for messages."""
         self.dispatcher.listen(self._bands, self.clock.now)
         self._world.broker.consume(self._came)
+        if self.dispatcher.forecast.seasons:
+            self._tally()
         self._look()
+
+    def _tally(self) -> None:
+        """Tell what has arrived, hear what arrived elsewhere, and set the reserves by it."""
+        if self.is_dead:
+            return
+        self.clock.after(TALLY_S, self._tally)
+        forecast, now = self.dispatcher.forecast, self.clock.now
+        tally = forecast.tally(self.name, self.dispatcher.slots, now, self._bands)
+        if tally is not None:
+            store, week = self._world.arrivals, tally.bin // WEEK
+            recent = store.count(tally)
+            if forecast.lacks(tally):
+                forecast.remember({band: store.weeks(band, week) for band in tally.bands}, week)
+            forecast.heard(tally, recent)
+            if self.dispatcher.foresee(self.name, now):
+                self.turn()
 
     def _look(self) -> None:
         if self.is_dead:

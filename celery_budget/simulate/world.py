@@ -28,6 +28,7 @@ from celery_budget.simulate.clock import Clock
 from celery_budget.simulate.job import Job, Run
 from celery_budget.simulate.worker import SimulatedWorker
 from celery_budget.stores.memory import MemoryLedger
+from celery_budget.stores.memory_arrivals import MemoryArrivals
 
 #: How long a report to the ledger, or its answer, is under way at least and at most, seconds
 #: (docs/explanation/budgets.md).
@@ -47,6 +48,7 @@ class World:
         clock: The time; `clock.run` lets it pass.
         broker: Where jobs wait.
         ledger: The reference ledger.
+        arrivals: What workers have counted; tally what weeks before brought, for a forecast.
         ways: In which running jobs can give way: those that the policy names.
         workers: By name.
         runs: All executions, in order of their starts.
@@ -68,6 +70,7 @@ class World:
             self.clock, [band.name for band in policy.bands], self._chance, delay_s
         )
         self.ledger = MemoryLedger(lambda: self.clock.now_us, int(LEASE_S * 1e6))
+        self.arrivals = MemoryArrivals(lambda: self.clock.now_us)
         said = [rule.preempt for rule in policy.tasks] + [band.preempt for band in policy.bands]
         self.ways: frozenset[Method] = frozenset(way for one in said for way in one or ())
         self.workers: dict[str, SimulatedWorker] = {}

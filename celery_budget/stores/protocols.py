@@ -8,7 +8,9 @@ from typing import NamedTuple, Protocol
 from celery_budget.core.accounting import Account
 from celery_budget.core.exchange import Answer, Report
 from celery_budget.core.lesson import Lesson
+from celery_budget.core.season import Rows
 from celery_budget.core.sketch import Profile
+from celery_budget.core.tally import Recent, Tally
 from celery_budget.policy.live import Live
 
 #: How long a checkpoint is remembered after it was saved, seconds: a week, so that a task which
@@ -104,6 +106,38 @@ class ProfileStore(Protocol):
         ...
 
 
+class ArrivalStore(Protocol):
+    """What the workers of a fleet have counted of arrivals.
+
+    Calls may block for as long as its connection's time-outs allow, so a worker's main loop makes
+    none. A week is kept until 8 weeks after something of it was counted last.
+    """
+
+    def count(self, tally: Tally) -> dict[str, Recent]:
+        """Add what a worker has counted, and give it what all have counted of late, by band.
+
+        A tally whose number is not above that of the worker's last one was heard before, within
+        an hour, and adds nothing. All of it or nothing: an error means that it may or may not have
+        happened, and that the same tally may be given again.
+
+        Raises:
+            LedgerUnavailable: it cannot be reached, or did not answer in time.
+        """
+        ...
+
+    def weeks(self, band: str, newest: int) -> dict[int, Rows]:
+        """Look up what was counted of a band, by number of the week.
+
+        Args:
+            band: Its name.
+            newest: Number of the last week to look at; as many as a season looks back come before.
+
+        Raises:
+            LedgerUnavailable: it cannot be reached, or did not answer in time.
+        """
+        ...
+
+
 class Checkpoint(NamedTuple):
     """Progress of a task, serialized.
 
@@ -161,7 +195,9 @@ class Stores(NamedTuple):
     Attributes:
         ledger: Its accounts.
         profiles: What its tasks use.
+        arrivals: What came when.
     """
 
     ledger: Ledger
     profiles: ProfileStore
+    arrivals: ArrivalStore

@@ -7,7 +7,7 @@ pool. A worker that reconnects starts and stops it again, and every part can be 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
 from time import monotonic, time, time_ns
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from celery_budget.worker.changes import Changes
 from celery_budget.worker.channels import Channels, windows
 from celery_budget.worker.control import steps
 from celery_budget.worker.demand import GrowingDemand, LimitedDemand
+from celery_budget.worker.forecasts import Forecasts
 from celery_budget.worker.intake import Intake
 from celery_budget.worker.leases import Leases
 from celery_budget.worker.live import LivePolicy
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
 
     from celery_budget.core.admission import Group
     from celery_budget.policy.model import Policy
+    from celery_budget.stores.protocols import ArrivalStore
     from celery_budget.worker.ceilings import Ceilings
     from celery_budget.worker.changes import Change
     from celery_budget.worker.demand import Ask
@@ -159,14 +161,16 @@ class BandStep(StartStopStep):
 
         Without budgets the ledger still tells what operators change, if there is one.
         """
+        # Two processes of one name follow each other: what the first held is not the second's.
+        worker = f"{c.hostname}:{os.getpid()}:{time_ns()}"
         try:
             stores = services.stores(int(LEASE_S * 1e6))
         except ImproperlyConfigured:
             if policy.has_accounts:
                 raise
+            self._forecasts = self._forecast(None, worker)
             return None, None
-        # Two processes of one name follow each other: what the first held is not the second's.
-        worker = f"{c.hostname}:{os.getpid()}:{time_ns()}"
+        self._forecasts = self._forecast(stores.arrivals, worker)
         place = {
             Scope.WORKER: c.hostname,
             Scope.NODE: c.hostname.partition("@")[2] or c.hostname,
@@ -183,8 +187,17 @@ class BandStep(StartStopStep):
             self._resume,
             Changes(policy, services.version),
             self._change,
+            self._forecasts,
         )
         return accounts, leases
+
+    def _forecast(self, store: ArrivalStore | None, worker: str) -> Forecasts:
+        return Forecasts(store, lambda: self.pump.dispatcher, worker, self._received)
+
+    def _received(self) -> Collection[str]:
+        """Name the bands of which messages come here."""
+        channels = self.pump.channels
+        return [band.name for band in self.policy.bands] if channels is None else channels.bands
 
     def _thawed(self, held: Held) -> None:
         self.pump.dispatcher.thawed(held, time())
@@ -267,6 +280,8 @@ class BandStep(StartStopStep):
             )
 
     def _tick(self) -> None:
+        with self.pump.lock:
+            self._forecasts.look(monotonic())
         self.pump.tick()
         self._throttle_log.look(self.pump.dispatcher, self.policy)
         if self.scaling is not None:

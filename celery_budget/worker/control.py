@@ -73,6 +73,7 @@ def budget(state: Any, **_: object) -> Reply:
                 "running": dispatcher.running(band.name),
                 "frozen": dispatcher.frozen(band.name),
                 "held": dispatcher.held(band.name),
+                "reserve": dispatcher.reserve(band.name),
                 "throttled_to": round(dispatcher.throttled_to(band.name), 3),
                 "expected_s": round(dispatcher.expected_s(band.name), 6),
                 "degraded": dispatcher.is_degraded(band.name),

@@ -25,6 +25,7 @@ from celery_budget.core.lesson import Lesson
 from celery_budget.core.reporting import IDLE_S, LATE_US, LEASE_S, LEAST_S, TICK_S, pause_s
 from celery_budget.errors import LedgerUnavailable
 from celery_budget.policy.live import Live
+from celery_budget.worker.forecasts import Asked, Forecasts, Told
 from celery_budget.worker.lessons import Heard, Lessons
 
 if TYPE_CHECKING:
@@ -67,6 +68,7 @@ class _Sent:
     report: Report
     at: float
     lesson: Lesson | None = None
+    tally: Asked | None = None
 
 
 class _Done(NamedTuple):
@@ -74,6 +76,7 @@ class _Done(NamedTuple):
     result: _Result
     change: Change | None
     heard: Heard | None
+    told: Told | None = None
 
 
 class Leases:
@@ -87,6 +90,7 @@ class Leases:
         resumed: Called in the loop with groups that may go on.
         changes: Reads what operators have changed.
         changed: Called in the loop with what was read.
+        forecasts: Has tallies for the fleet; None where nothing is forecast.
     """
 
     def __init__(
@@ -98,7 +102,9 @@ class Leases:
         resumed: Callable[[list[Group]], None],
         changes: Changes,
         changed: Callable[[Change], None],
+        forecasts: Forecasts | None = None,
     ) -> None:
+        self._forecasts = forecasts
         self._changes = changes
         self._changed = changed
         self._live = Live()
@@ -207,6 +213,9 @@ class Leases:
                 return
             # First: what is known of a task type should be here before its first grant is.
             heard = None if sent.lesson is None else self._lessons.carry(sent.lesson)
+            told = None
+            if sent.tally is not None and self._forecasts is not None:
+                told = self._forecasts.carry(sent.tally)
             result: _Result
             change = None
             try:
@@ -220,7 +229,7 @@ class Leases:
                     int(monotonic()),
                 ):
                     change = self._look(version)
-            self._tell(_Done(sent, result, change, heard))
+            self._tell(_Done(sent, result, change, heard, told))
 
     def _tell(self, done: _Done) -> None:
         """Hand something to the loop."""
@@ -274,7 +283,7 @@ class Leases:
 
     def _take_in(self) -> None:
         while self._done:
-            sent, result, change, heard = self._done.popleft()
+            sent, result, change, heard, told = self._done.popleft()
             self._is_under_way = False
             if sent is not None and isinstance(result, Answer):
                 # First: it may tell that the fleet's profiles were lost.
@@ -283,9 +292,11 @@ class Leases:
                 self._missed(sent, result)
             if change is not None:
                 self._changed(change)
+            is_there = isinstance(result, Answer)
             if heard is not None:
-                is_there = isinstance(result, Answer)
                 self._resumed(self._lessons.take_in(heard, is_ledger_there=is_there))
+            if told is not None and self._forecasts is not None:
+                self._forecasts.take_in(told, is_ledger_there=is_there)
 
     def _pace(self, now: float) -> float:
         """Tell how long after the last report the next one is due, seconds."""
@@ -304,7 +315,10 @@ class Leases:
             room = 0 if is_last else min(dispatcher.urgent_room(), MOST_ROOM)
             report = Report(self._worker, self._number, self._epoch, LATE_US, lines, room)
             lesson = self._lessons.last() if is_last else self._lessons.due(now)
-            sent = _Sent(report, now, lesson)
+            tally = None
+            if self._forecasts is not None:
+                tally = self._forecasts.due(now, is_last=is_last)
+            sent = _Sent(report, now, lesson, tally)
         else:
             sent = _Sent(sent.report, now)
         self._failed = None

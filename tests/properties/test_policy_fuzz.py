@@ -126,6 +126,7 @@ NEARLY = st.fixed_dictionaries(
                     "queues": st.lists(NAME, max_size=3) | JUNK,
                     "weight": NUMBER,
                     "reserve": NUMBER,
+                    "reserve_most": NUMBER,
                     "lend": NUMBER,
                     "min_share": NUMBER,
                     "preempts": st.booleans() | JUNK,

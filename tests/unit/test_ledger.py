@@ -9,6 +9,7 @@ from celery.exceptions import ImproperlyConfigured
 from celery_budget.core.exchange import Report
 from celery_budget.ledger import ledger_url, stores
 from celery_budget.stores.memory import MemoryLedger
+from celery_budget.stores.redis.arrivals import RedisArrivals
 from celery_budget.stores.redis.ledger import RedisLedger
 from celery_budget.stores.redis.profiles import RedisProfiles
 
@@ -77,10 +78,11 @@ def test_a_namespace_keeps_fleets_apart() -> None:
         for name in (None, "shop", "mail")
     ]
 
-    for ledger, profiles in made:
+    for ledger, profiles, arrivals in made:
         assert isinstance(ledger, RedisLedger)
         assert isinstance(profiles, RedisProfiles)
-        # A worker has one connection for both.
-        assert ledger._client is profiles._client
-        assert ledger._prefix == profiles._prefix
-    assert 3 == len({ledger._prefix for ledger, _ in made})  # type: ignore[attr-defined]
+        assert isinstance(arrivals, RedisArrivals)
+        # A worker has one connection for all.
+        assert ledger._client is profiles._client is arrivals._client
+        assert ledger._prefix == profiles._prefix == arrivals._prefix
+    assert 3 == len({ledger._prefix for ledger, *_ in made})  # type: ignore[attr-defined]

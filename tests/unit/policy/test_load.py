@@ -177,6 +177,11 @@ def test_every_mistake_is_reported_at_once() -> None:
         (bands(a={"reserve": -1}), "bands.a.reserve: expected int >= 0"),
         (bands(a={"reserve": True}), "bands.a.reserve: expected int, got bool"),
         (bands(a={"reserve": 1, "lend": 2}), "bands.a.lend: lends 2 slots of a reserve of 1"),
+        (bands(a={"reserve_most": -1}), "bands.a.reserve_most: expected int >= 0"),
+        (
+            bands(a={"reserve": 2, "reserve_most": 1}),
+            "bands.a.reserve_most: keeps 1 slots at most, and reserve keeps 2 in any case",
+        ),
         (bands(a={"reserve": 1.5}), "bands.a.reserve: expected int, got float"),
         (bands(a={"min_share": 1}), "bands.a.min_share: expected float < 1"),
         (bands(a={"min_share": -0.1}), "bands.a.min_share: expected float >= 0"),

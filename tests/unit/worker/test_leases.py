@@ -19,6 +19,7 @@ from celery_budget.errors import LedgerUnavailable
 from celery_budget.policy.live import Live
 from celery_budget.policy.load import load
 from celery_budget.stores.memory import MemoryLedger
+from celery_budget.stores.memory_arrivals import MemoryArrivals
 from celery_budget.stores.memory_profiles import MemoryProfiles
 from celery_budget.stores.protocols import ProfileStore, Stores
 from celery_budget.worker import leases as module
@@ -76,7 +77,8 @@ class Desk:
             policy, {}, lambda _window, _now: CalendarWindow(0, 0, 0), lease_s=LEASE_S
         )
         self.dispatcher = Dispatcher(policy.bands, 2, accounts=self.accounts)
-        stores = Stores(self.ledger, profiles or MemoryProfiles(lambda: 0))
+        arrivals = MemoryArrivals(lambda: 0)
+        stores = Stores(self.ledger, profiles or MemoryProfiles(lambda: 0), arrivals)
         self.changes: list[Change] = []
         self.leases = Leases(
             stores,
