@@ -46,6 +46,7 @@ class LazyGroup(click.Group):
         "status": "celery_budget.cli.status:status",
         "top": "celery_budget.cli.top:top",
         "catalogue": "celery_budget.cli.catalogue:catalogue",
+        "forecast": "celery_budget.cli.forecast:forecast",
         "move": "celery_budget.cli.task:move",
         "promote": "celery_budget.cli.task:promote",
         "demote": "celery_budget.cli.task:demote",

@@ -28,6 +28,7 @@ from celery_budget.client.catalogue import (
 )
 from celery_budget.client.copy import Target
 from celery_budget.client.fleet import Fleet
+from celery_budget.client.forecasts import fleets_outlooks, is_counted_alone, workers_outlooks
 from celery_budget.client.polled import PolledQueues
 from celery_budget.client.reissue import publish_again
 from celery_budget.client.search import OtherQueues, Queues, depths
@@ -39,6 +40,8 @@ from celery_budget.policy.names import closest
 if TYPE_CHECKING:
     from celery import Celery
     from celery.canvas import Signature
+
+    from celery_budget.core.outlook import Outlook
 
 #: Says in which band a task goes on that is in this one; raises what forbids it.
 ChooseBand = Callable[[str | None], str]
@@ -253,6 +256,25 @@ class Client:
     def asks_for_profiles(self) -> bool:
         """Whether `catalogue` asks the workers."""
         return self._policy.has_accounts and is_kept_by_workers(self._app)
+
+    def forecast(self) -> list[Outlook]:
+        """Tell what is expected to arrive, of each band with `reserve_most`.
+
+        Asks the workers only where each of them goes by its own count.
+
+        Raises:
+            LedgerUnavailable: the ledger's server cannot be reached.
+        """
+        if all(band.reserve_most is None for band in self._policy.bands):
+            return []
+        if self.asks_for_forecasts:
+            return workers_outlooks(self._workers, self._timeout)
+        return fleets_outlooks(self._app, self._policy)
+
+    @property
+    def asks_for_forecasts(self) -> bool:
+        """Whether `forecast` asks the workers."""
+        return is_counted_alone(self._app)
 
     def _queues(self) -> Queues:
         match self._workers.driver:

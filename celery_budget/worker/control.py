@@ -106,6 +106,25 @@ def budget_profiles(state: Any, **_: object) -> Reply:
     }
 
 
+@inspect_command(default_timeout=1.0)
+def budget_forecast(state: Any, **_: object) -> Reply:
+    """What this worker knows of arrivals, by band, week and task type; whoever asks reckons."""
+    step = _step(state)
+    if step is None:
+        return {"bands": {}, "note": _off()}
+    forecast = step.pump.dispatcher.forecast
+    return {
+        "until": forecast.until,
+        "bands": {
+            band: {
+                str(week): {task: [row.busy_us, *row.counts] for task, row in rows.items()}
+                for week, rows in season.weeks.items()
+            }
+            for band, season in forecast.seasons.items()
+        },
+    }
+
+
 @inspect_command(args=[("task_id", str)], signature="<task_id>", default_timeout=1.0)
 def budget_status(state: Any, task_id: str, **_: object) -> Reply:
     """What this worker knows of one task: running, held and why, or nothing."""
