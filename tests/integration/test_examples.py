@@ -163,6 +163,16 @@ def test_the_policy_is_tried_without_servers(example: Example) -> None:
     assert printed in (EXAMPLES / "try_a_policy" / "README.md").read_text()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="samples /proc")
+@pytest.mark.parametrize("example", ["ready_for_the_morning"], indirect=True)
+def test_slots_are_free_when_the_morning_begins(example: Example) -> None:
+    """The same figures as on the page, on any machine."""
+    printed = example.run("try.py", "budget.toml", "late.toml")
+
+    assert 10 == len(printed.splitlines())
+    assert printed in (EXAMPLES / "ready_for_the_morning" / "README.md").read_text()
+
+
 @pytest.mark.parametrize("example", ["stop_a_runaway"], indirect=True)
 def test_the_large_picture_gives_up(example: Example) -> None:
     """Memory that a task may not have is given back while it runs, and the reason is told."""
