@@ -15,9 +15,9 @@ from zlib import crc32
 from celery_budget.core.accounts import Accounts
 from celery_budget.core.admission import Group
 from celery_budget.core.bands import BandState
+from celery_budget.core.census import Census, Run
 from celery_budget.core.decisions import Evict, Yield
 from celery_budget.core.degrading import Degrading
-from celery_budget.core.fairness import Tenant
 from celery_budget.core.forecast import Forecast
 from celery_budget.core.foresight import foresee
 from celery_budget.core.holding import Holding
@@ -42,16 +42,11 @@ ROTATION_S = 60.0
 #: differs from the entry it leaves behind.
 APART = 1 << 20
 
-#: A ticket that has a slot: its band and tenant, when it started, its expected service time, what
-#: was paid for its band's minimum share, its part of the look-ahead, and what was set aside of its
-#: budgets. A tuple, because one is made for each execution, in a quarter of the time of an object.
-Run = tuple[BandState, Tenant, float, float, float, int, tuple[int, ...]]
-
 #: Of a task that nothing was measured of.
 NOTHING_USED: Mapping[str, int] = MappingProxyType({})
 
 
-class Roster:
+class Roster(Census):
     """All that waits and runs on one worker.
 
     Args:
@@ -149,64 +144,6 @@ class Roster:
         for entry in self._holding.all():
             self._transfer(entry, self._by_name[entry[5].band], now)
 
-    @property
-    def capped(self) -> bool:
-        """Whether the reserves were cut so that one slot stays shared."""
-        return self._order.capped
-
-    @property
-    def free(self) -> int:
-        """Slots without a ticket."""
-        return max(0, self.slots - len(self._running) + self._preemption.outside)
-
-    @property
-    def held_total(self) -> int:
-        """Tickets that wait, of all bands."""
-        return self._holding.total
-
-    def held(self, band: str) -> int:
-        """Tell how many tickets of a band wait."""
-        queue = self._by_name[band].queue
-        return queue.length + queue.blocked
-
-    def running(self, band: str) -> int:
-        """Tell how many tickets of a band have a slot."""
-        return self._by_name[band].running
-
-    def frozen(self, band: str) -> int:
-        """Tell how many of its running tickets give way to others now."""
-        return sum(self._running[t][0].name == band for t in self._preemption.frozen)
-
-    def is_degraded(self, band: str) -> bool:
-        """Tell whether tickets of a band that can are asked to do less, as others wait."""
-        degrading = self._by_name[band].degrading
-        return degrading is not None and degrading.is_on
-
-    def work_s(self, queued: Mapping[str, float]) -> float:
-        """Tell how much work waits, here and in the broker, slot-seconds.
-
-        Args:
-            queued: Messages in the broker that count for this worker, by name of the band.
-        """
-        return sum(
-            (state.queue.length + queued.get(state.name, 0.0)) * state.expected
-            for state in self._order.bands
-            if not state.is_paused
-        )
-
-    def expected_s(self, band: str) -> float:
-        """Tell how long a task of a band takes on average, seconds."""
-        return self._by_name[band].expected
-
-    def age_s(self, now: float) -> float:
-        """Tell how long the one waits that waits longest, of those that go next, seconds."""
-        heads = [state.queue.head() for state in self._order.bands]
-        return max((now - head.published for head in heads if head is not None), default=0.0)
-
-    def reserve(self, band: str) -> int:
-        """Tell how many slots are kept for a band, those that it uses among them."""
-        return self._by_name[band].reserve
-
     def foresee(self, worker: str, now: float) -> bool:
         """Set reserves by what is expected; tell whether any changed.
 
@@ -218,20 +155,6 @@ class Roster:
             return False
         running = ((run[0], run[3]) for run in self._running.values())
         return foresee(self._order, self.forecast, running, worker, self.slots, now)
-
-    def throttled_to(self, band: str) -> float:
-        """Tell which part of the slots a band may use, with those below it, by its throttle."""
-        return self._throttling.share(self._by_name[band])
-
-    @property
-    def is_pressed(self) -> bool:
-        """Whether the node is under pressure, and lesser work is left to other workers."""
-        return self._node is not None and self._node.pressure.is_high
-
-    @property
-    def need(self) -> float | None:
-        """The largest need of the node by its limit; None where nobody looks."""
-        return None if self._node is None else self._node.pressure.need
 
     def listen(self, bands: Iterable[str], now: float) -> None:
         """Take note which bands' messages come when asked for; others are never waited for."""
@@ -419,14 +342,6 @@ class Roster:
         if self.accounts is not None:
             self.accounts.clear()
         return tickets
-
-    def find(self, task_id: str) -> list[Ticket]:
-        """List the held tickets of a task id."""
-        return [entry[5] for entry in self._holding.entries(task_id)]
-
-    def listed(self, most: int) -> list[Ticket]:
-        """List held tickets, the earliest arrivals first."""
-        return self._holding.earliest(most)
 
 
 def _foreseen(bands: Iterable[Band]) -> list[str]:

@@ -26,7 +26,7 @@ from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.reporting import LEASE_S
 from celery_budget.policy.budget import Scope
 from celery_budget.policy.preemption import Method
-from celery_budget.worker import seams
+from celery_budget.worker import parts, seams
 from celery_budget.worker.changes import Changes
 from celery_budget.worker.channels import Channels, windows
 from celery_budget.worker.control import steps
@@ -40,7 +40,6 @@ from celery_budget.worker.moves import Moves
 from celery_budget.worker.preempter import preempter
 from celery_budget.worker.pump import Pump
 from celery_budget.worker.returns import Returns, give_back_unstarted
-from celery_budget.worker.scaling import PoolScaling
 from celery_budget.worker.services import Services
 from celery_budget.worker.slots import SlotPool
 from celery_budget.worker.throttle_log import ThrottleLog
@@ -48,7 +47,6 @@ from celery_budget.worker.wakeup import SlicedConnection, WakePipe
 from celery_budget.worker.ways import has_degrading, ways
 
 if TYPE_CHECKING:
-    from celery.concurrency.base import BasePool
     from celery.worker.consumer import Consumer
 
     from celery_budget.core.admission import Group
@@ -58,7 +56,6 @@ if TYPE_CHECKING:
     from celery_budget.worker.changes import Change
     from celery_budget.worker.demand import Ask
     from celery_budget.worker.intake import Held
-    from celery_budget.worker.pressure import NodeWatch
 
 logger = get_logger(__name__)
 
@@ -97,7 +94,7 @@ class BandStep(StartStopStep):
             # Before the pool starts: its children share the board with this process.
             metering = Metering(pool, kind, policy.resources, services.connect, can_stop=can_stop)
             if has_ceilings:
-                self._ceilings = self._watch(policy, pool, metering)
+                self._ceilings = parts.ceilings(policy, pool, metering)
         self._returns = Returns(c.connection_errors + c.channel_errors)
         giving = preempter(c, policy, possible, metering, self._returns, self._thawed)
         spare = policy.preemption.spare if Method.FREEZE in possible else 0
@@ -115,7 +112,7 @@ class BandStep(StartStopStep):
             spare=spare,
             pressure=policy.pressure,
         )
-        self._node = self._gauge(policy, services, kind)
+        self._node = parts.node(policy, services, kind, lambda: self.pump.running)
         headers = accounts.groups.headers if accounts else ()
         self.pump = Pump(
             dispatcher=dispatcher,
@@ -131,7 +128,7 @@ class BandStep(StartStopStep):
         )
         self.live = LivePolicy(policy, self.pump, accounts, self._ceilings, c.timer.call_after)
         self._throttle_log = ThrottleLog()
-        self.scaling = self._scaling(c)
+        self.scaling = parts.scaling(c, self.pump, lambda: self.policy, self._workers)
         metered = None if metering is None else metering.metered
         c.pool = self.pump.pool = SlotPool(pool, self.pump.ended, metered, c.hub, spare=spare)
         c.pool.before_signal = giving.release
@@ -205,34 +202,8 @@ class BandStep(StartStopStep):
     def _change(self, change: Change) -> None:
         self.live.changed(change)
 
-    def _watch(self, policy: Policy, pool: BasePool, metering: Metering) -> Ceilings:
-        # Loads psutil, which workers without ceilings have no use for.
-        from celery_budget.worker.ceilings import Ceilings  # noqa: PLC0415
-
-        return Ceilings(policy, pool, metering)
-
-    def _scaling(self, c: Consumer) -> PoolScaling | None:
-        autoscaler = seams.budget_autoscaler(c)
-        if autoscaler is None:
-            return None
-
-        def workers() -> int:
-            return 1 if self._leases is None else self._leases.workers
-
-        return PoolScaling(autoscaler, c, self.pump, lambda: self.policy, workers)
-
-    def _gauge(self, policy: Policy, services: Services, kind: PoolKind | None) -> NodeWatch | None:
-        if policy.pressure is None:
-            return None
-        # Both load psutil, which other workers have no use for.
-        from celery_budget.worker.node import NodeGauge  # noqa: PLC0415
-        from celery_budget.worker.pressure import NodeWatch  # noqa: PLC0415
-
-        return NodeWatch(
-            NodeGauge(services.node_memory),
-            lambda: self.pump.running,
-            has_children=kind is PoolKind.PREFORK,
-        )
+    def _workers(self) -> int:
+        return 1 if self._leases is None else self._leases.workers
 
     def _resume(self, groups: list[Group]) -> None:
         self.pump.resumed(groups)
@@ -258,11 +229,9 @@ class BandStep(StartStopStep):
         wake = self._pipe.wake if self._pipe else partial(c.timer.call_after, 0, self.pump.tick)
         if self._leases is not None:
             self._leases.open(wake)
-        for part in (self._ceilings, self._node):
+        for part in (self._ceilings, self._node, self.scaling):
             if part is not None:
                 part.open(wake)
-        if self.scaling is not None:
-            self.scaling.open()
         self.pump.open()
         self._ticks = c.timer.call_repeatedly(TICK_S, self._tick)
         self._tell_capped()

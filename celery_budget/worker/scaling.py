@@ -51,7 +51,7 @@ class PoolScaling:
         """Slots that the work of this worker takes, whatever it may have."""
         return self._autoscaler.scaler.needed
 
-    def open(self) -> None:
+    def open(self, _wake: Callable[[], None]) -> None:
         """Begin to look at the broker, and at how tasks end; again after a reconnect."""
         self._pump.pool.outcomes = self._outcomes
         self._backlog.open()
