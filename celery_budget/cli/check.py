@@ -134,7 +134,7 @@ def _print_meaning(name: str, policy: Policy, console: Console) -> None:
         bands.add_row(
             str(band.rank),
             Text(band.name + mark),
-            Text(" ".join(band.queues)),
+            Text(" ".join(band.queues) + (f" ({band.lanes} lanes)" if band.lane_queues else "")),
             "by rank" if band.preempts else f"{band.weight:g}",
             _reserve(band),
             f"{band.min_share:.1%}" if band.min_share else "-",
@@ -188,6 +188,7 @@ def _band_values(band: Band) -> dict[str, object]:
         "name": band.name,
         "rank": band.rank,
         "queues": list(band.queues),
+        "lanes": band.lanes,
         "weight": band.weight,
         "reserve": band.reserve,
         "reserve_most": band.reserve_most,

@@ -81,12 +81,15 @@ def _status(task_id: str, worker: str, reply: Reply) -> Status:
 
 
 def fleet_of(policy: Policy, replies: Mapping[str, Reply], depths: Mapping[str, int]) -> Fleet:
-    """Join the workers' answers and the queues' depths."""
+    """Join the workers' answers and the queues' depths, those of lanes in that of their queue."""
     bands = () if policy.is_empty else policy.bands
+    summed: dict[str, int] = {}
+    for queue, depth in depths.items():
+        summed[policy.base(queue)] = summed.get(policy.base(queue), 0) + depth
     return Fleet(
         bands=tuple(band.name for band in bands),
         queues={band.name: band.queues for band in bands},
-        depths=depths,
+        depths=summed,
         workers={name: _load(replies[name]) for name in sorted(replies)},
     )
 

@@ -56,7 +56,7 @@ class Fleet:
     Attributes:
         bands: Names in the order of the app's policy.
         queues: Queues of each band.
-        depths: Messages that wait in each queue of the app.
+        depths: Messages that wait in each queue of the app, its lanes included.
         workers: By node name.
     """
 

@@ -156,6 +156,10 @@ class Roster(Census):
         running = ((run[0], run[3]) for run in self._running.values())
         return foresee(self._order, self.forecast, running, worker, self.slots, now)
 
+    def expected(self, task: str) -> float:
+        """Tell how long a task of a name is expected to take, seconds."""
+        return self._service[task]
+
     def listen(self, bands: Iterable[str], now: float) -> None:
         """Take note which bands' messages come when asked for; others are never waited for."""
         self._order.listen(bands, now)

@@ -12,6 +12,7 @@ from typing import Annotated
 
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from celery_budget.policy.lanes import MAX_LANES
 from celery_budget.policy.names import MAX_TEXT
 from celery_budget.policy.notation import (
     MAX_PATTERN,
@@ -132,6 +133,14 @@ class BandTable(Struct, forbid_unknown_fields=True):
         Annotated[bool, Meta(description="Its tasks can do less: asked to before they wait.")]
         | UnsetType
     ) = UNSET
+    lanes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=MAX_LANES,
+            description="Sub-queues of its first queue, over which tenants are spread.",
+        ),
+    ] = 1
 
 
 class TaskTable(Struct, forbid_unknown_fields=True):

@@ -245,8 +245,10 @@ def _bands(raw: object, problems: Problems) -> list[Band]:
                 on_ledger_loss=OnLoss(table.text("on_ledger_loss") or OnLoss.LOCAL),
                 preempt=_methods(table),
                 degrade=table.is_set("degrade") if "degrade" in table else None,
+                lanes=table.integer("lanes") or 1,
             )
         )
+    _check_lanes(bands, owners, problems)
     total = fsum(band.min_share for band in bands)
     if total >= 1:
         problems.add("bands", f"the min_share of all bands adds up to {total:g}; keep it below 1")
@@ -271,6 +273,21 @@ def _claim(
             problems.add(path, f"queue {quote(queue)}{how} already belongs to band {owner}")
     if len(set(queues)) < len(queues):
         problems.add(path, "names a queue twice")
+
+
+def _check_lanes(bands: list[Band], owners: Mapping[str, str], problems: Problems) -> None:
+    for band in bands:
+        path = join(join("bands", band.name), "lanes")
+        for lane in band.lane_queues:
+            if lane in owners:
+                problems.add(
+                    path,
+                    f"lane {quote(lane)} is a queue of band {owners[lane]} already",
+                    "give that queue another name",
+                )
+            elif not is_text(lane):
+                problems.add(path, "a lane's name would be too long: its queue's name and .laneN")
+                break
 
 
 def _rules(raw: object, known: list[str], problems: Problems) -> list[TaskRule]:

@@ -23,6 +23,7 @@ from celery_budget.policy.budget import (
     tightest,
 )
 from celery_budget.policy.envelope import EnvelopeRule
+from celery_budget.policy.lanes import lanes_of, queue_of
 from celery_budget.policy.preemption import DEFAULT_PREEMPTION, Method, PreemptionRule
 from celery_budget.policy.pressure import PressureRule
 
@@ -57,6 +58,7 @@ class Band:
         on_ledger_loss: What its tasks do while the ledger cannot be reached.
         preempt: How its running tasks may give way; None: not at all, unless a task says more.
         degrade: Whether its tasks can do less instead of waiting; None: not, unless a task says so.
+        lanes: Sub-queues of the first queue, over which tenants are spread; 1: none.
     """
 
     name: str
@@ -74,6 +76,12 @@ class Band:
     on_ledger_loss: OnLoss = OnLoss.LOCAL
     preempt: tuple[Method, ...] | None = None
     degrade: bool | None = None
+    lanes: int = 1
+
+    @property
+    def lane_queues(self) -> tuple[str, ...]:
+        """Names of its lanes."""
+        return lanes_of(self.queues[0], self.lanes) if self.queues else ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +195,23 @@ class Policy:
         return self._by_name.get(name)
 
     def owner(self, queue: str) -> str | None:
-        """Name the band that owns a queue.
+        """Name the band that owns a queue, or the queue of which it is a lane.
 
         Without declared bands that is the default band for every queue, or none at all if
         the policy is empty and leaves the queues alone.
         """
-        return self._by_queue.get(queue, self._owner_of_rest)
+        return self._by_queue.get(self.base(queue), self._owner_of_rest)
+
+    def base(self, queue: str) -> str:
+        """Name the queue of which one is a lane; a queue that is none is its own base.
+
+        Lanes beyond this policy's number count: others may have another policy.
+        """
+        if ".lane" not in queue or queue in self._by_queue:
+            return queue
+        base = queue_of(queue)
+        band = None if base is None else self._by_name.get(self._by_queue.get(base, ""))
+        return queue if band is None or band.queues[0] != base else base
 
     def rule(self, task: str) -> TaskRule | None:
         """Find the most specific rule for a task name."""

@@ -7,14 +7,19 @@ publish, when the configuration is complete, so that installing reads no setting
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from celery.app.amqp import AMQP, Queues
 from celery.app.routes import Router as CeleryRouter
 
+from celery_budget.producer.lanes import Lanes
 from celery_budget.producer.router import Router
 
 if TYPE_CHECKING:
+    from kombu import Queue
+
     from celery_budget.policy.model import Policy
     from celery_budget.stores.protocols import CheckpointStore
 
@@ -54,14 +59,43 @@ def budgeted(
 
         def Queues(self, queues: object, *args: object, **kwargs: object) -> Queues:  # noqa: N802
             known = super().Queues(queues, *args, **kwargs)
-            for band in policy().bands:
-                for name in band.queues:
-                    # `in`: a queue the user declared keeps its own arguments.
-                    if name not in known and name not in known.aliases:
-                        known.select_add(known.new_missing(name))
+            _add_queues(known, policy())
             return known
 
+        def lane(self, name: str) -> Queue:
+            """Give a lane, also one beyond the policy's number."""
+            known = self.queues
+            return known[name] if name in known else _lane(known, name, known[policy().base(name)])
+
+        @cached_property
+        def lanes(self) -> Lanes:
+            """What this process knows of the lanes it sends to."""
+            return Lanes(self.app)
+
         def Router(self, *args: object, **kwargs: object) -> CeleryRouter:  # noqa: N802
-            return Router(policy, super().Router(*args, **kwargs))
+            return Router(policy, super().Router(*args, **kwargs), self.lanes)
 
     return BudgetAMQP
+
+
+def _add_queues(known: Queues, policy: Policy) -> None:
+    """Add the bands' queues and lanes."""
+    for band in policy.bands:
+        for name in band.queues:
+            # `in`: a queue the user declared keeps its own arguments.
+            if name not in known and name not in known.aliases:
+                known.select_add(known.new_missing(name))
+        for name in band.lane_queues:
+            # Not selected: workers take lanes with their queue, also where `-Q` names it.
+            if name not in known and name not in known.aliases:
+                known.add(_lane(known, name, known[band.queues[0]]))
+
+
+def _lane(known: Queues, name: str, base: Queue) -> Queue:
+    """Make a lane: as Celery makes a queue of that name, and with its queue's own arguments."""
+    made = known.new_missing(name)
+    lane = copy(base)
+    lane.name = lane.routing_key = name
+    lane.exchange, lane.alias, lane.bindings = made.exchange, None, set()
+    lane.queue_arguments = dict(base.queue_arguments or {}) or made.queue_arguments
+    return lane

@@ -1,7 +1,7 @@
 """The router: settles the Terms of a call and sends it to its band's queue.
 
 A destination named by the caller, by the task's own `queue` or by `task_routes` always wins;
-only a task that nobody routed goes to the first queue of its band.
+only a task that nobody routed goes to the first queue of its band, or to one of that queue's lanes.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from celery_budget.producer.stamp import stamp
 if TYPE_CHECKING:
     from celery import Task
 
-    from celery_budget.policy.model import Policy
+    from celery_budget.policy.model import Band, Policy
+    from celery_budget.policy.terms import Terms
+    from celery_budget.producer.lanes import Lanes
 
 logger = get_logger(__name__)
 
@@ -37,9 +39,10 @@ MOST_TOLD = 1_000
 class Router(CeleryRouter):
     """Celery's router, and the band's queue for what it does not route."""
 
-    def __init__(self, policy: Callable[[], Policy], routed: CeleryRouter) -> None:
+    def __init__(self, policy: Callable[[], Policy], routed: CeleryRouter, lanes: Lanes) -> None:
         super().__init__(routed.routes, routed.queues, routed.create_missing, routed.app)
         self._policy = policy
+        self._lanes = lanes
         self._told: set[tuple[str, ...]] = set()
 
     def route(
@@ -63,6 +66,7 @@ class Router(CeleryRouter):
             # Celery 5.6 does not look up a task that is sent by name.
             task_type = self.app.tasks.get(name)
         call, carried = take(options, now)
+        lane = _take_lane(options, policy)
         is_explicit = any(options.get(key) for key in DESTINATION)
         routed: dict[str, object] | None = None
         if is_explicit:
@@ -71,7 +75,7 @@ class Router(CeleryRouter):
             route = self.lookup_route(name, args, kwargs or {}, options, task_type)
             if route:
                 routed = lpmerge(self.expand_destination(route), options)
-        queue = None if routed is None else getattr(routed.get("queue"), "name", None)
+        queue = lane if routed is None else getattr(routed.get("queue"), "name", None)
         terms = resolve(
             policy,
             name,
@@ -80,7 +84,7 @@ class Router(CeleryRouter):
             declared=declared(task_type),
             inherited=inherited(),
             queue=queue,
-            queue_is_explicit=is_explicit,
+            queue_is_explicit=is_explicit or lane is not None,
             arguments=arguments(task_type, args, kwargs),
             now=now,
         )
@@ -88,11 +92,25 @@ class Router(CeleryRouter):
             self._tell_ignored(name, terms.ignored)
         if routed is None or not any(routed.get(key) for key in DESTINATION):
             # A route may set a priority, say, and leave the destination to us.
-            band = policy.band(terms.band)
-            queue = band.queues[0] if band and band.queues else self.app.conf.task_default_queue
-            routed = lpmerge(self.expand_destination(queue), routed or options)
+            routed = lpmerge(self._destination(policy.band(terms.band), terms), routed or options)
         stamp(routed, terms, now)
         return routed
+
+    def _destination(self, band: Band | None, terms: Terms) -> dict[str, object]:
+        """Give the destination of a task that nobody routed."""
+        if band is None or not band.queues:
+            return self._expanded(self.app.conf.task_default_queue)
+        if band.lanes == 1:
+            return self._expanded(band.queues[0])
+        name, declare = self._lanes.destination(band.queues[0], band.lanes, terms.tenant)
+        found = self._expanded(name)
+        if declare is not None:
+            found["declare"] = [found["queue"], *declare]
+        return found
+
+    def _expanded(self, queue: str) -> dict[str, object]:
+        found: dict[str, object] = self.expand_destination(queue)
+        return found
 
     def _tell_ignored(self, name: str, ignored: tuple[str, ...]) -> None:
         """Warn once for each task that a call option is not the callers' to set."""
@@ -105,3 +123,18 @@ class Router(CeleryRouter):
                 name,
                 ", ".join(ignored),
             )
+
+
+def _take_lane(options: dict[str, object], policy: Policy) -> str | None:
+    """Take the destination out of the options if it is a lane, and name the lane.
+
+    A retry names the queue through which its message came. Its lane is chosen anew: another policy
+    may have had more of them.
+    """
+    name = options.get("queue") or options.get("routing_key")
+    name = getattr(name, "name", name)  # a kombu Queue
+    if not isinstance(name, str) or policy.base(name) == name:
+        return None
+    for key in DESTINATION:
+        options.pop(key, None)
+    return name

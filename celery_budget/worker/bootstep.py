@@ -30,9 +30,10 @@ from celery_budget.worker import parts, seams
 from celery_budget.worker.changes import Changes
 from celery_budget.worker.channels import Channels, windows
 from celery_budget.worker.control import steps
-from celery_budget.worker.demand import GrowingDemand, LimitedDemand
+from celery_budget.worker.demand import FairDemand, GrowingDemand, LimitedDemand
 from celery_budget.worker.forecasts import Forecasts
 from celery_budget.worker.intake import Intake
+from celery_budget.worker.lanes import Lanes
 from celery_budget.worker.leases import Leases
 from celery_budget.worker.live import LivePolicy
 from celery_budget.worker.metering import Metering
@@ -129,6 +130,7 @@ class BandStep(StartStopStep):
         self.live = LivePolicy(policy, self.pump, accounts, self._ceilings, c.timer.call_after)
         self._throttle_log = ThrottleLog()
         self.scaling = parts.scaling(c, self.pump, lambda: self.policy, self._workers)
+        self._lanes = Lanes(c.app, lambda: self.policy)
         metered = None if metering is None else metering.metered
         c.pool = self.pump.pool = SlotPool(pool, self.pump.ended, metered, c.hub, spare=spare)
         c.pool.before_signal = giving.release
@@ -212,18 +214,30 @@ class BandStep(StartStopStep):
         """Move the bands' queues to channels of their own and hand the loop our consumer."""
         self._attach(c)
         self._reclaim(c)
-        make = windows(c.connection.transport.driver_type, self._demand(c))
+        after, later = c.timer.call_after, None
+        if c.hub is None:
+            # Its timer has a thread or greenlet of its own.
+            later = c.call_soon
+
+            def after(seconds: float, call: Callable[[], None]) -> object:
+                return c.timer.call_after(seconds, lambda: c.call_soon(call))
+
+        self._later = later
+        make = windows(c.connection.transport.driver_type, self._demand(c), after)
         if make is None:
             self._tell_fallback(c)
             self.pump.channels = None
         else:
             c.task_consumer = self.pump.channels = Channels(
                 c.task_consumer,
-                owner=self.policy.owner,
+                policy=lambda: self.policy,
                 channel=self._channels(c),
                 window=make,
-                later=c.call_soon if c.hub is None else None,
+                expected=self.pump.dispatcher.expected,
+                later=later,
+                lanes=self._lanes.of,
             )
+            self._follow_lanes()
             self.pump.dispatcher.listen(self.pump.channels.bands, time())
         # Without an event loop, the timer's thread or greenlet looks for answers.
         wake = self._pipe.wake if self._pipe else partial(c.timer.call_after, 0, self.pump.tick)
@@ -255,6 +269,14 @@ class BandStep(StartStopStep):
         self._throttle_log.look(self.pump.dispatcher, self.policy)
         if self.scaling is not None:
             self.scaling.look()
+        if self._later is None:
+            self._follow_lanes()
+        else:
+            self._later(self._follow_lanes)
+
+    def _follow_lanes(self) -> None:
+        if self.pump.channels is not None and self.pump.is_open:
+            self._lanes.follow(self.pump.channels)
 
     def register_with_event_loop(self, c: Consumer, _hub: object) -> None:
         """Go on where the pool has registered; only with an event loop."""
@@ -312,6 +334,9 @@ class BandStep(StartStopStep):
     def _demand(self, c: Consumer) -> Ask:
         """Choose what windows ask; most workers need nothing beside the dispatcher."""
         ask: Ask = self.pump.dispatcher.demand
+        is_polled = c.connection.transport.driver_type == "redis"
+        if is_polled and any(band.lanes > 1 for band in self.policy.bands):
+            ask = FairDemand(self.pump.dispatcher, self._has_lanes)
         most_slots = seams.most_slots(c)
         if most_slots and self.scaling is None:
             ask = GrowingDemand(self.pump.dispatcher, most_slots)
@@ -319,6 +344,10 @@ class BandStep(StartStopStep):
         if limit:
             ask = LimitedDemand(ask, limit, lambda: seams.parked(c))
         return ask
+
+    def _has_lanes(self, name: str) -> bool:
+        band = self.policy.band(name)
+        return band is not None and band.lanes > 1
 
     def _tell_fallback(self, c: Consumer) -> None:
         if not self._told_fallback:
@@ -335,6 +364,7 @@ class BandStep(StartStopStep):
         if self._ticks is not None:
             self._ticks.cancel()
             self._ticks = None
+        self._lanes.close()
         if c.connection is not None and c.task_consumer is not None:
             # First, or RabbitMQ sends what is given back here again.
             ignore_errors(c, c.task_consumer.cancel)

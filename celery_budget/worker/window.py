@@ -7,6 +7,8 @@ would close the window of the tasks that want one.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
 from celery_budget.worker import seams
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from kombu import Consumer
     from kombu.message import Message
 
+    from celery_budget.core.turns import Turns
     from celery_budget.worker.demand import Ask
 
 
@@ -26,12 +29,19 @@ MAX_EPOCHS = 10_000
 #: whenever their number has doubled, so that the search costs the same for each message.
 LEAST_PARKED = 64
 
+#: Until twice as many lanes are asked because the others have brought nothing more, seconds: some
+#: times what a message takes from a broker nearby. All of 64 are asked after six times as long.
+MORE_S = 0.005
+
+#: Calls a function in the worker's loop in so many seconds.
+Later = Callable[[float, Callable[[], None]], object]
+
 
 class Window(Protocol):
     """What a band channel asks of the window over its consumer."""
 
     def open(self) -> None:
-        """Start consuming."""
+        """Start consuming, also from queues that were added meanwhile."""
         ...
 
     def close(self) -> None:
@@ -40,6 +50,18 @@ class Window(Protocol):
 
     def adjust(self) -> None:
         """Follow the demand, which may have changed."""
+        ...
+
+    def take_turns(self, turns: Turns) -> None:
+        """Ask the queues in turns from now on, because there are lanes among them."""
+        ...
+
+    def leave(self, queue: str) -> None:
+        """Ask one of the queues no more."""
+        ...
+
+    def arrived(self, message: Message) -> str:
+        """Name the queue through which a message has just come; "" where there are no turns."""
         ...
 
     def parked(self, message: Message) -> None:
@@ -66,10 +88,11 @@ class PollWindow:
     can arrive.
     """
 
-    def __init__(self, band: str, consumer: Consumer, ask: Ask) -> None:
+    def __init__(self, band: str, consumer: Consumer, ask: Ask, _later: Later) -> None:
         self._band = band
         self._consumer = consumer
         self._ask = ask
+        self._turns: Turns | None = None
         self._room = 0
         self._is_stale = True
         seams.gate(consumer.channel, self.room)
@@ -94,6 +117,24 @@ class PollWindow:
         """Ask the demand again before the next fetch."""
         self._is_stale = True
 
+    def take_turns(self, turns: Turns) -> None:
+        """Name the queues of each fetch in the order of their turns."""
+        if self._turns is None:
+            self._turns = turns
+            seams.take_turns(
+                self._consumer.channel,
+                lambda queues: turns.order(queues, monotonic()),
+                lambda queue: turns.came(queue, monotonic()),
+            )
+
+    def leave(self, queue: str) -> None:
+        """Name one of the queues no more."""
+        self._consumer.cancel_by_queue(queue)
+
+    def arrived(self, _message: Message) -> str:
+        """Name the queue that brought the latest message; it is told just before that arrives."""
+        return "" if self._turns is None else self._turns.latest
+
     def parked(self, message: Message) -> None:
         """Nothing to count: messages are asked for one at a time."""
 
@@ -101,18 +142,22 @@ class PollWindow:
 
 
 class Epoch:
-    """One consumer's life on an AMQP channel, from consume to cancel.
+    """The life of one consumer of one queue on an AMQP channel, from consume to cancel.
 
     Attributes:
+        queue: Its name.
         limit: Its prefetch count.
+        brought: How many messages it has brought.
         blocked: Unacknowledged messages of it that take none of the slots it was opened for:
             parked for an ETA or a rate limit, or running with late acknowledgement.
     """
 
-    __slots__ = ("blocked", "limit")
+    __slots__ = ("blocked", "brought", "limit", "queue")
 
-    def __init__(self, limit: int) -> None:
+    def __init__(self, queue: str, limit: int) -> None:
+        self.queue = queue
         self.limit = limit
+        self.brought = 0
         self.blocked = 0
 
 
@@ -126,15 +171,24 @@ class AmqpWindow:
 
     While tasks are short the window stays open: the prefetch count then holds the look-ahead,
     and acknowledgements make room by themselves.
+
+    Each queue has the count. With lanes these would be too many, so each gets its part, and in
+    the order of their turns only so many are opened as are expected to bring what is wanted: those
+    that brought nothing when they were open last do not count. When nothing comes after all, twice
+    as many are opened, and so on.
     """
 
-    def __init__(self, band: str, consumer: Consumer, ask: Ask) -> None:
+    def __init__(self, band: str, consumer: Consumer, ask: Ask, later: Later) -> None:
         self._band = band
         self._consumer = consumer
         self._ask = ask
+        self._later = later
+        self._turns: Turns | None = None
         self._is_enabled = False
-        self._tags: list[str] = []
-        self._epoch = Epoch(0)
+        self._open: dict[str, Epoch] = {}
+        self._quiet: set[str] = set()
+        self._more_at: float | None = None
+        self._tries = 0
         self._epochs: dict[str, Epoch] = {}
         self._parked: dict[int, tuple[Message, Epoch]] = {}
         self._most_parked = LEAST_PARKED
@@ -150,7 +204,8 @@ class AmqpWindow:
         A channel closed with answers outstanding complains about each of them.
         """
         self._is_enabled = False
-        self._tags = []
+        self._more_at = None
+        self._open.clear()
         self._consumer.cancel()
         self._consumer.channel.basic_qos(0, 0, False)
 
@@ -160,29 +215,83 @@ class AmqpWindow:
             return
         wanted, ahead, held = self._ask(self._band)
         if wanted <= held:
-            if self._tags and not ahead:
-                self._end()
+            self._more_at, self._tries = None, 0
+            if self._open and not ahead:
+                self._end(list(self._open))
             return
-        if self._tags:
+        queues = [queue.name for queue in self._consumer.queues]
+        limit = wanted
+        if self._turns is not None:
+            limit = max(1, wanted // len(queues))
+            queues = self._due(queues, wanted - held)
+        begun = []
+        for queue in queues:
+            epoch = self._open.get(queue)
+            if epoch is None:
+                begun.append(queue)
+                continue
             # Opening a new consumer costs frames: not before half of what is wanted is blocked.
-            usable = self._epoch.limit - self._epoch.blocked
-            if usable > 0 and usable * 2 > wanted:
-                return
-            self._end()
-        self._begin(wanted)
+            usable = epoch.limit - epoch.blocked
+            if usable <= 0 or usable * 2 <= limit:
+                begun.append(queue)
+        if begun:
+            self._end([queue for queue in begun if queue in self._open])
+            self._begin(begun, limit)
 
-    def _begin(self, limit: int) -> None:
+    def _due(self, queues: list[str], room: int) -> list[str]:
+        """Choose the queues that are to bring so many messages."""
+        assert self._turns is not None
+        now = monotonic()
+        if self._more_at is not None and now >= self._more_at:
+            self._more_at = None
+            self._tries += 1
+        room <<= self._tries
+        chosen = []
+        for queue in self._turns.order(queues, now):
+            chosen.append(queue)
+            if queue not in self._quiet:
+                room -= 1
+                if room <= 0:
+                    break
+        if self._more_at is None and self._open.keys() | chosen != set(queues):
+            self._more_at = now + MORE_S
+            # A little later: timers may be early by the clock's resolution.
+            self._later(MORE_S * 1.1, self.adjust)
+        return chosen
+
+    def _begin(self, queues: list[str], limit: int) -> None:
         seams.send_prefetch(self._consumer.channel, limit)
-        self._tags = seams.send_consume(self._consumer)
-        self._epoch = Epoch(limit)
-        for tag in self._tags:
-            self._epochs[tag] = self._epoch
+        for queue, tag in seams.send_consume(self._consumer, queues).items():
+            self._open[queue] = self._epochs[tag] = Epoch(queue, limit)
 
-    def _end(self) -> None:
-        seams.send_cancel(self._consumer, self._tags)
-        self._tags = []
+    def _end(self, queues: list[str]) -> None:
+        seams.send_cancel(self._consumer, queues)
+        for queue in queues:
+            if not self._open.pop(queue).brought:
+                self._quiet.add(queue)
         if len(self._epochs) > MAX_EPOCHS:
             self._epochs = dict(list(self._epochs.items())[MAX_EPOCHS // 2 :])
+
+    def take_turns(self, turns: Turns) -> None:
+        """Open the queues in the order of their turns."""
+        self._turns = turns
+
+    def leave(self, queue: str) -> None:
+        """Consume from one of the queues no more."""
+        if queue in self._open:
+            self._end([queue])
+        self._consumer.cancel_by_queue(queue)
+
+    def arrived(self, message: Message) -> str:
+        """Take note of who brought a message."""
+        epoch = self._find(message)
+        if epoch is None or self._turns is None:
+            return ""
+        epoch.brought += 1
+        self._more_at, self._tries = None, 0
+        self._quiet.discard(epoch.queue)
+        self._turns.came(epoch.queue, monotonic())
+        return epoch.queue
 
     def _find(self, message: Message) -> Epoch | None:
         return self._epochs.get(message.delivery_info.get("consumer_tag", ""))

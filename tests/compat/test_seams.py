@@ -704,7 +704,7 @@ def test_amqp_frames_can_be_sent_without_waiting() -> None:
     assert "wait" in inspect.signature(AmqpChannel.send_method).parameters
     assert AmqpChannel._on_basic_cancel_ok is not None
     seams.send_prefetch(Channel(), 3)
-    seams.send_cancel(SimpleNamespace(channel=Channel(), _active_tags={"q": "t"}), ["t"])
+    seams.send_cancel(SimpleNamespace(channel=Channel(), _active_tags={"q": "t"}), ["q"])
 
     assert [
         (spec.Basic.Qos, "lBb", (0, 3, False)),
@@ -823,11 +823,32 @@ def test_a_closed_or_garbled_connection_is_lost_and_not_read_on(
 def test_a_consumer_starts_each_queue_without_waiting() -> None:
     """kombu's public `consume` waits for the answer to the last one."""
     with Connection("memory://") as connection, connection.channel() as channel:
-        consumer = Consumer(channel, [Queue("a"), Queue("b")], on_message=print)
-        tags = seams.send_consume(consumer)
+        consumer = Consumer(channel, [Queue("a"), Queue("b"), Queue("c")], on_message=print)
+        tags = seams.send_consume(consumer, ["a", "c"])
 
-        assert 2 == len(set(tags))
-        assert set(tags) == set(consumer._active_tags.values())
+        assert {"a", "c"} == set(tags)
+        assert tags == consumer._active_tags
+
+
+def test_a_redis_channel_asks_its_queues_in_the_order_it_is_told() -> None:
+    """kombu's own round robin knows nothing of who waits in a lane."""
+    source = inspect.getsource(RedisChannel)
+    came: list[str] = []
+
+    class Channel:
+        active_queues: ClassVar = {"a", "b", "c"}
+        _update_queue_cycle = RedisChannel._update_queue_cycle
+
+    channel: Any = Channel()
+    seams.take_turns(channel, lambda queues: sorted(queues, reverse=True), came.append)
+
+    assert ["c", "b"] == channel._queue_cycle.consume(2)
+    assert "b" == channel._queue_cycle.rotate("b")
+    assert ["b"] == came
+    assert "self._queue_cycle.consume(len(self.active_queues))" in source
+    assert source.index("self._queue_cycle.rotate(dest)") < source.index(
+        "self.connection._deliver(loads(bytes_to_str(item)), dest)"
+    )
 
 
 def test_redis_channels_keep_the_names_that_giving_back_uses() -> None:

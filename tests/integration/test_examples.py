@@ -109,6 +109,18 @@ def test_the_small_customer_is_not_last(example: Example) -> None:
     assert [place for place, tenant in enumerate(printed) if tenant == "small"][-1] < 50
 
 
+@pytest.mark.parametrize("example", ["one_floods_the_band"], indirect=True)
+def test_small_customers_do_not_wait_behind_an_import(example: Example) -> None:
+    """In the order of publishing their letters would be the last of 2,003."""
+    example.run("publish.py")
+    example.start("mailing", slots=2)
+    example.wait_until_printed(r"sent (baker|florist|tailor) 0", 3)
+    printed = example.printed(r"sent (\w+) \d+")
+
+    assert {"baker", "florist", "tailor"} <= set(printed)
+    assert len(printed) < 200
+
+
 @pytest.mark.parametrize("example", ["deadline_first"], indirect=True)
 def test_alarms_ring_by_deadline(example: Example) -> None:
     """They were published in the opposite order; only the first may find the slot free."""

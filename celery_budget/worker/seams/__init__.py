@@ -56,12 +56,14 @@ from celery_budget.worker.seams.redis import (
     is_open,
     reclaim,
     redis_client,
+    redis_depths,
     redis_list,
     redis_lists,
     redis_unacknowledged,
     return_to_front,
     reuse_client,
     send_again,
+    take_turns,
 )
 
 __all__ = [
@@ -98,6 +100,7 @@ __all__ = [
     "read_in_bulk",
     "reclaim",
     "redis_client",
+    "redis_depths",
     "redis_list",
     "redis_lists",
     "redis_unacknowledged",
@@ -114,6 +117,7 @@ __all__ = [
     "send_prefetch",
     "size",
     "stop",
+    "take_turns",
     "tell",
     "writes_ahead",
 ]

@@ -6,7 +6,7 @@ Holds for kombu 5.6 and 5.7, py-amqp 5.3.
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from struct import Struct
 from typing import Any
 
@@ -77,23 +77,28 @@ def send_prefetch(channel: Any, count: int) -> None:
     channel.send_method(spec.Basic.Qos, "lBb", (0, count, False))
 
 
-def send_consume(consumer: Any) -> list[str]:
-    """Start consuming from all queues of a kombu consumer without waiting; give the tags.
+def send_consume(consumer: Any, queues: Collection[str]) -> dict[str, str]:
+    """Start consuming from some queues of a kombu consumer without waiting; give their tags.
 
     Relies on `kombu.Consumer._basic_consume` (its public `consume` waits for the last answer).
     """
-    return [consumer._basic_consume(queue, nowait=True) for queue in consumer.queues]
+    return {
+        queue.name: consumer._basic_consume(queue, nowait=True)
+        for queue in consumer.queues
+        if queue.name in queues
+    }
 
 
-def send_cancel(consumer: Any, tags: Iterable[str]) -> None:
-    """Ask the broker to end these consumers, without waiting.
+def send_cancel(consumer: Any, queues: Iterable[str]) -> None:
+    """Ask the broker to send no more from these queues, without waiting.
 
     Messages on their way still find their callback, because py-amqp drops it only when the
     broker's answer arrives. Relies on `Channel.send_method` and `kombu.Consumer._active_tags`.
     """
-    for tag in tags:
-        consumer.channel.send_method(spec.Basic.Cancel, "sb", (tag, False))
-    consumer._active_tags.clear()
+    for queue in queues:
+        tag = consumer._active_tags.pop(queue, None)
+        if tag is not None:
+            consumer.channel.send_method(spec.Basic.Cancel, "sb", (tag, False))
 
 
 def acknowledge_directly(channel: Any) -> None:

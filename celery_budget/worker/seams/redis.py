@@ -27,6 +27,45 @@ def gate(channel: Any, room: Callable[[], int]) -> None:
     channel.qos.can_consume_max_estimate = room
 
 
+def take_turns(
+    channel: Any, order: Callable[[list[str]], list[str]], came: Callable[[str], None]
+) -> None:
+    """Let a virtual channel (Redis) ask its queues in an order that is told before each fetch.
+
+    Relies on `Channel._queue_cycle`, of the kind that the transport option `queue_order_strategy`
+    names: `consume` gives the queues of one BRPOP, `rotate` tells which of them had a message, just
+    before it is delivered.
+
+    Args:
+        channel: Of one band.
+        order: Sorts the names of its queues: the one to be asked first comes first.
+        came: Told of each message: the queue that brought it.
+    """
+    channel._queue_cycle = _Turns(order, came)
+    channel._update_queue_cycle()
+
+
+class _Turns:
+    """Stands where kombu keeps its round robin."""
+
+    def __init__(
+        self, order: Callable[[list[str]], list[str]], came: Callable[[str], None]
+    ) -> None:
+        self._order = order
+        self._came = came
+        self._queues: list[str] = []
+
+    def update(self, queues: Iterable[str]) -> None:
+        self._queues = list(queues)
+
+    def consume(self, most: int) -> list[str]:
+        return self._order(self._queues)[:most]
+
+    def rotate(self, queue: str) -> str:
+        self._came(queue)
+        return queue
+
+
 def reuse_client(channel: Any) -> None:
     """Let a virtual channel (Redis) claim and acknowledge through one client.
 
@@ -187,6 +226,19 @@ def redis_lists(channel: Any, queue: str) -> list[str]:
     """
     prefix = channel.global_keyprefix
     return [f"{prefix}{channel._q_for_pri(queue, step)}" for step in channel.priority_steps]
+
+
+def redis_depths(channel: Any, queues: list[str]) -> dict[str, int]:
+    """Count the messages that wait in each of many queues, in one round trip."""
+    counted = [queue for queue in queues for _ in channel.priority_steps]
+    depths = dict.fromkeys(queues, 0)
+    with redis_client(channel).pipeline(transaction=False) as pipe:
+        for queue in queues:
+            for key in redis_lists(channel, queue):
+                pipe.llen(key)
+        for queue, length in zip(counted, pipe.execute(), strict=True):
+            depths[queue] += length
+    return depths
 
 
 def redis_list(channel: Any, queue: str, payload: Any) -> str:
