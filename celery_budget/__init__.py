@@ -3,6 +3,7 @@
 from celery_budget.app import install
 from celery_budget.bill import Bill
 from celery_budget.errors import (
+    BandOverloaded,
     BudgetError,
     CeilingExceeded,
     HeaderError,
@@ -13,6 +14,7 @@ from celery_budget.errors import (
 from celery_budget.task import BudgetTask, budget
 
 __all__ = [
+    "BandOverloaded",
     "Bill",
     "BudgetError",
     "BudgetTask",

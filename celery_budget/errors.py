@@ -215,6 +215,30 @@ class BudgetRefused(BudgetError):  # noqa: N818 - says what is the case
         return f"{self.account} is used up, and {self.budget} sheds what comes then"
 
 
+class BandOverloaded(BudgetError):  # noqa: N818 - says what is the case
+    """Try later: too many tasks of a band wait, and the policy refuses more.
+
+    Raised where the task would be published, which was not sent.
+
+    Attributes:
+        band: Name of the band.
+        queued: Messages that are believed to wait in its queues.
+        retry_after: In how many seconds there may be room.
+    """
+
+    def __init__(self, band: str, queued: int, retry_after: float) -> None:
+        super().__init__(band, queued, retry_after)
+        self.band = band
+        self.queued = queued
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return (
+            f"{self.queued} tasks of band {self.band} wait, more than bands.{self.band}.max_queued;"
+            f" try again in {self.retry_after:.0f} s"
+        )
+
+
 class CeilingExceeded(BudgetError, SoftTimeLimitExceeded):  # noqa: N818 - as its Celery base
     """Use less, or raise the ceiling: one execution went beyond what it may use.
 

@@ -66,6 +66,7 @@ class Stamp(
         move: Move number; 0 until an operator moved the task to another band.
         cost: Units of each resource that it is expected to use, as far as somebody said.
         envelopes: What it draws on together with other parts of its workflow, outermost first.
+        degraded: Whether it is to do less, as too much waited when it was published.
     """
 
     # Not by msgspec's `pattern`: it takes 1 µs a message, the cached `is_name` 0.2.
@@ -77,6 +78,7 @@ class Stamp(
     move: _Count = 0
     cost: _Cost = {}
     envelopes: _Envelopes = ()
+    degraded: bool = False
 
 
 class _Unversioned(Struct, tag_field="v", tag=0):
@@ -110,6 +112,7 @@ _RULES = {
         f"must be a list of at most {MAX_DEPTH} objects, each with an id, at, and at most "
         f"{MAX_LIMITS} limits: resources and their units, above 0 and below 2**53"
     ),
+    "degraded": "must be true or false",
 }
 _EXAMPLE = 'write a JSON object such as {"v":1,"band":"NAME"}'
 
@@ -138,6 +141,7 @@ def write(stamp: Stamp) -> str:
         stamp.move,
         stamp.cost,
         stamp.envelopes,
+        stamp.degraded,
     )
     try:
         return _encode(cut).decode()

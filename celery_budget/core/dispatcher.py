@@ -307,7 +307,9 @@ class Dispatcher(Shelter):
         ahead = parts(expected) if ticket.task in self._service else 0
         self._parts += ahead
         costs, is_degraded = admitted
-        if ticket.can_degrade and state.degrading is not None and state.degrading.is_on:
+        if ticket.is_degraded or (
+            ticket.can_degrade and state.degrading is not None and state.degrading.is_on
+        ):
             is_degraded = True
         if costs:
             assert self.accounts is not None

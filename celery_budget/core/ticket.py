@@ -38,6 +38,7 @@ class Ticket:
         envelopes: What it draws on together with other parts of its workflow.
         methods: How it may give way while it runs.
         can_degrade: Whether it can do less instead of waiting.
+        is_degraded: Whether its sender asks it to do less.
         group: The allowances that its start draws on; None: none.
         since: Until when it waited for something else than a slot, Unix seconds; 0.0: it did not.
     """
@@ -57,5 +58,6 @@ class Ticket:
     envelopes: tuple[Envelope, ...] = ()
     methods: tuple[Method, ...] = ()
     can_degrade: bool = False
+    is_degraded: bool = False
     group: Group | None = None
     since: float = 0.0

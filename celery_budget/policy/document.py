@@ -27,6 +27,7 @@ from celery_budget.policy.notation import (
     LimitText,
     MethodName,
     OnLossName,
+    OnOverloadName,
     Pattern,
     QueueName,
     ResourceName,
@@ -141,6 +142,20 @@ class BandTable(Struct, forbid_unknown_fields=True):
             description="Sub-queues of its first queue, over which tenants are spread.",
         ),
     ] = 1
+    max_queued: (
+        Annotated[
+            int,
+            Meta(ge=1, le=2**31, description="Messages that may wait before on_overload."),
+        ]
+        | UnsetType
+    ) = UNSET
+    on_overload: (
+        Annotated[
+            OnOverloadName,
+            Meta(description="What senders do with its tasks while too many wait."),
+        ]
+        | UnsetType
+    ) = UNSET
 
 
 class TaskTable(Struct, forbid_unknown_fields=True):

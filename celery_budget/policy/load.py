@@ -28,7 +28,7 @@ from celery_budget.policy.document import (
     TaskTable,
 )
 from celery_budget.policy.envelopes import read_envelopes
-from celery_budget.policy.model import Band, OnLoss, Policy, TaskRule
+from celery_budget.policy.model import Band, OnLoss, OnOverload, Policy, TaskRule
 from celery_budget.policy.names import is_name, is_text
 from celery_budget.policy.pattern import is_pattern, specificity
 from celery_budget.policy.preemption import (
@@ -41,6 +41,10 @@ from celery_budget.policy.pressure import read_pressure
 from celery_budget.policy.problems import Problems, escape, join, listed, quote
 from celery_budget.policy.table import Table, kind
 from celery_budget.policy.tenant import parse_template
+
+#: Messages of a band that may wait where its policy says only what happens then: some megabytes in
+#: a broker.
+MAX_QUEUED = 10_000
 
 #: A policy is a page or two; whatever is larger is another file.
 MAX_FILE_BYTES = 1_048_576
@@ -210,6 +214,11 @@ def _methods(table: Table) -> tuple[Method, ...] | None:
     return None if names is None else tuple(Method(name) for name in names)
 
 
+def _max_queued(table: Table) -> int | None:
+    said = table.integer("max_queued")
+    return MAX_QUEUED if said is None and "on_overload" in table else said
+
+
 def _bands(raw: object, problems: Problems) -> list[Band]:
     if not isinstance(raw, Mapping):
         problems.add("bands", f"must be a table of bands, not {kind(raw)}")
@@ -246,6 +255,8 @@ def _bands(raw: object, problems: Problems) -> list[Band]:
                 preempt=_methods(table),
                 degrade=table.is_set("degrade") if "degrade" in table else None,
                 lanes=table.integer("lanes") or 1,
+                max_queued=_max_queued(table),
+                on_overload=OnOverload(table.text("on_overload") or OnOverload.DELAY),
             )
         )
     _check_lanes(bands, owners, problems)

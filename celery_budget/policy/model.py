@@ -36,6 +36,14 @@ class OnLoss(StrEnum):
     CLOSED = "closed"  # they wait
 
 
+class OnOverload(StrEnum):
+    """What a sender does with a task of a band that has too much waiting."""
+
+    DELAY = "delay"  # it starts some time later
+    DEGRADE = "degrade"  # it is asked to do less
+    RAISE = "raise"  # it is not sent: the caller gets `BandOverloaded`
+
+
 @dataclass(frozen=True, slots=True)
 class Band:
     """One priority band; its place in `Policy.bands` is its rank.
@@ -59,6 +67,8 @@ class Band:
         preempt: How its running tasks may give way; None: not at all, unless a task says more.
         degrade: Whether its tasks can do less instead of waiting; None: not, unless a task says so.
         lanes: Sub-queues of the first queue, over which tenants are spread; 1: none.
+        max_queued: Messages that may wait in its queues; None: any number.
+        on_overload: What senders do with its tasks beyond that.
     """
 
     name: str
@@ -77,6 +87,8 @@ class Band:
     preempt: tuple[Method, ...] | None = None
     degrade: bool | None = None
     lanes: int = 1
+    max_queued: int | None = None
+    on_overload: OnOverload = OnOverload.DELAY
 
     @property
     def lane_queues(self) -> tuple[str, ...]:

@@ -67,6 +67,7 @@ Share = (
 )
 ActionName = Literal["hold", "degrade", "demote", "shed"]
 OnLossName = Literal["open", "local", "closed"]
+OnOverloadName = Literal["delay", "degrade", "raise"]
 MethodName = Literal["freeze", "checkpoint", "evict"]
 BudgetKey = Annotated[
     str,

@@ -27,6 +27,7 @@ from celery_budget.policy.notation import (
     CallerOption,
     MethodName,
     OnLossName,
+    OnOverloadName,
     QueueName,
     ResourceName,
 )
@@ -45,6 +46,7 @@ _LISTS: dict[str, object] = {
 _CHOICES: dict[str, tuple[object, str]] = {
     "caller_options": (CallerOption, "an option of a call"),
     "on_ledger_loss": (OnLossName, "a way to go on"),
+    "on_overload": (OnOverloadName, "an answer to too much"),
     "preempt": (MethodName, "a way to give way"),
 }
 

@@ -6,6 +6,7 @@ publish, when the configuration is complete, so that installing reads no setting
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from copy import copy
 from functools import cached_property
@@ -14,6 +15,8 @@ from typing import TYPE_CHECKING
 from celery.app.amqp import AMQP, Queues
 from celery.app.routes import Router as CeleryRouter
 
+from celery_budget.producer.backpressure import BackPressure
+from celery_budget.producer.depths import Depths
 from celery_budget.producer.lanes import Lanes
 from celery_budget.producer.router import Router
 
@@ -70,10 +73,21 @@ def budgeted(
         @cached_property
         def lanes(self) -> Lanes:
             """What this process knows of the lanes it sends to."""
-            return Lanes(self.app)
+            return Lanes(self.app, self.depths)
+
+        def depths(self) -> Depths:
+            """Give what this process, and no parent of it, has seen of the queues it sends to."""
+            known: dict[int, Depths] = self.__dict__.setdefault("_depths", {})
+            pid = os.getpid()
+            if pid not in known:
+                # A thread does not outlive a fork.
+                known.clear()
+                known[pid] = Depths(self.app)
+            return known[pid]
 
         def Router(self, *args: object, **kwargs: object) -> CeleryRouter:  # noqa: N802
-            return Router(policy, super().Router(*args, **kwargs), self.lanes)
+            routed = super().Router(*args, **kwargs)
+            return Router(policy, routed, self.lanes, BackPressure(self.app, self.depths))
 
     return BudgetAMQP
 

@@ -30,6 +30,9 @@ PART = 0.05
 #: Nobody has published for so long: the thread ends, and its connection with it.
 IDLE_S = 30.0
 
+#: Queues that one line of the log names.
+MOST_NAMED = 8
+
 #: Longest time between two tries while the broker cannot be asked.
 LONGEST_S = 30.0
 
@@ -64,7 +67,8 @@ class Depths:
         if self._thread is None:
             with self._lock:
                 if self._thread is None:
-                    self._thread = Thread(target=self._run, name="budget-lanes", daemon=True)
+                    name = "celery-budget depths"
+                    self._thread = Thread(target=self._run, name=name, daemon=True)
                     self._thread.start()
 
     def _run(self) -> None:
@@ -112,9 +116,9 @@ class Depths:
         """Warn of the first failure, the tenth, the hundredth and so on."""
         if str(self._failures).strip("0") == "1":
             logger.warning(
-                "The lanes of %s cannot be looked at (failure %d): %r. Publishing goes on, and "
-                "tasks go to the lanes of their tenants by what is known.",
-                ", ".join(sorted({name.rpartition(".")[0] for name in self._queues})),
+                "The depths of %s cannot be read (failure %d): %r. Publishing goes on by what is "
+                "known of them.",
+                ", ".join(sorted(self._queues)[:MOST_NAMED]),
                 self._failures,
                 error,
             )

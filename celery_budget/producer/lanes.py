@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from math import inf
 from threading import Lock
@@ -13,11 +12,12 @@ from typing import TYPE_CHECKING
 
 from celery_budget.core.lanes import OWN, choose, order_of
 from celery_budget.policy.lanes import lanes_of
-from celery_budget.producer.depths import Depths
 
 if TYPE_CHECKING:
     from celery import Celery
     from kombu import Queue
+
+    from celery_budget.producer.depths import Depths
 
 #: Transports whose workers consume lanes, and whose queues tell how much waits in them.
 DRIVERS = frozenset({"redis", "amqp"})
@@ -36,15 +36,13 @@ class Lanes:
 
     Args:
         app: That sends.
+        depths: Gives those of its queues; others in a forked process.
     """
 
-    def __init__(self, app: Celery) -> None:
+    def __init__(self, app: Celery, depths: Callable[[], Depths]) -> None:
         self._app = app
-        self._begin()
-
-    def _begin(self) -> None:
-        self._pid = os.getpid()
-        self._depths = Depths(self._app)
+        self._depths = depths
+        self._known: Depths | None = None
         self._bands: dict[str, _Band] = {}
 
     def destination(self, queue: str, count: int, tenant: str) -> tuple[str, list[Queue] | None]:
@@ -61,9 +59,10 @@ class Lanes:
         """
         if not tenant or not self._has_lanes:
             return queue, None
-        if self._pid != os.getpid():
-            # In a forked process there is no thread, and what was sent before is not its own.
-            self._begin()
+        depths = self._depths()
+        if depths is not self._known:
+            # What was sent before a fork is not this process's own.
+            self._known, self._bands = depths, {}
         band = self._bands.get(queue)
         if band is None or band.count != count:
             band = self._bands[queue] = _Band(queue, count)
@@ -72,8 +71,8 @@ class Lanes:
         if now - band.declared >= DECLARED_S:
             band.declared = now
             queues = [self._app.amqp.queues[lane] for lane in band.lanes]
-        self._depths.watch(queues or ())
-        return band.choose(tenant, self._depths), queues
+        depths.watch(queues or ())
+        return band.choose(tenant, depths), queues
 
     @cached_property
     def _has_lanes(self) -> bool:

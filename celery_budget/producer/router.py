@@ -15,6 +15,7 @@ from celery.utils.collections import lpmerge
 from celery.utils.log import get_logger
 
 from celery_budget.policy.terms import resolve
+from celery_budget.producer.backpressure import ACCEPTED, BackPressure
 from celery_budget.producer.declared import arguments, declared
 from celery_budget.producer.inherited import inherited
 from celery_budget.producer.options import take
@@ -39,10 +40,17 @@ MOST_TOLD = 1_000
 class Router(CeleryRouter):
     """Celery's router, and the band's queue for what it does not route."""
 
-    def __init__(self, policy: Callable[[], Policy], routed: CeleryRouter, lanes: Lanes) -> None:
+    def __init__(
+        self,
+        policy: Callable[[], Policy],
+        routed: CeleryRouter,
+        lanes: Lanes,
+        pressure: BackPressure,
+    ) -> None:
         super().__init__(routed.routes, routed.queues, routed.create_missing, routed.app)
         self._policy = policy
         self._lanes = lanes
+        self._pressure = pressure
         self._told: set[tuple[str, ...]] = set()
 
     def route(
@@ -59,6 +67,7 @@ class Router(CeleryRouter):
             OptionError: a call option or a task's declaration means nothing.
             UnknownResource: the call's envelope names a resource that the policy does not.
             PolicyError: the policy has mistakes.
+            BandOverloaded: too many tasks of its band wait.
         """
         now = time()
         policy = self._policy()
@@ -93,7 +102,9 @@ class Router(CeleryRouter):
         if routed is None or not any(routed.get(key) for key in DESTINATION):
             # A route may set a priority, say, and leave the destination to us.
             routed = lpmerge(self._destination(policy.band(terms.band), terms), routed or options)
-        stamp(routed, terms, now)
+        band = policy.band(terms.band)
+        limited = band is not None and band.max_queued is not None
+        stamp(routed, terms, now, self._pressure.weigh(band) if limited and band else ACCEPTED)
         return routed
 
     def _destination(self, band: Band | None, terms: Terms) -> dict[str, object]:

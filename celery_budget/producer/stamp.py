@@ -22,6 +22,7 @@ from celery_budget.policy.names import is_name
 
 if TYPE_CHECKING:
     from celery_budget.policy.terms import Terms
+    from celery_budget.producer.backpressure import Answer
 
 #: Publish option that tells the signal how long the message may live. Celery hands options it
 #: does not know on as properties; unlike headers they never come back with a retry.
@@ -31,14 +32,21 @@ EXPIRES_S = "budget_expires_s"
 FRESH = "budget_envelope"
 
 
-def stamp(options: dict[str, object], terms: Terms, now: float) -> None:
+#: The same that tells it not to let the task start before so many seconds.
+DELAY_S = "budget_delay_s"
+
+
+def stamp(options: dict[str, object], terms: Terms, now: float, answer: Answer) -> None:
     """Put the Terms of one call into the options it is published with.
 
     Args:
         options: Of the publish; modified.
         terms: Settled for this call.
         now: Time of publishing, Unix seconds.
+        answer: What back-pressure says of it.
     """
+    if answer.delay_s:
+        options[DELAY_S] = answer.delay_s
     envelopes = terms.envelopes
     if envelopes and not envelopes[-1].id:
         options[FRESH] = name = uuid4().hex
@@ -55,6 +63,7 @@ def stamp(options: dict[str, object], terms: Terms, now: float) -> None:
                 at=now,
                 cost=dict(terms.cost),
                 envelopes=envelopes,
+                degraded=answer.is_degraded,
             )
         ),
     }
@@ -74,6 +83,9 @@ def complete(
     expires_s = properties.pop(EXPIRES_S, None)
     if expires_s is not None:
         _expire(fields(headers, body), expires_s)
+    delay_s = properties.pop(DELAY_S, None)
+    if delay_s is not None:
+        _delay(fields(headers, body), delay_s)
     fresh = properties.pop(FRESH, None)
     if fresh is not None and headers:
         _share(headers, body, fresh)
@@ -83,6 +95,12 @@ def _expire(found: dict[str, object], expires_s: float) -> None:
     """Give a message the expiry of its Terms, if the call gave none."""
     if found.get("expires") is None:
         found["expires"] = (datetime.now(UTC) + timedelta(seconds=expires_s)).isoformat()
+
+
+def _delay(found: dict[str, object], delay_s: float) -> None:
+    """Let a message start later, unless the call says when."""
+    if found.get("eta") is None:
+        found["eta"] = (datetime.now(UTC) + timedelta(seconds=delay_s)).isoformat()
 
 
 def _share(headers: dict[str, object], body: object, fresh: str) -> None:

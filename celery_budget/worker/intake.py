@@ -165,6 +165,7 @@ class Intake:
         held.has_left = False
         held.frozen_at = held.frozen_s = 0.0
         held.methods, held.can_degrade = self._abilities(request, band)
+        held.is_degraded = stamp.degraded
         held.stamped = band
         held.cost = tuple(sorted(stamp.cost.items())) if stamp.cost else ()
         held.queue = queue or ""

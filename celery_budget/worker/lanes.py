@@ -33,8 +33,9 @@ EVERY_S = 10.0
 #: The first look comes so long after the start, seconds: the worker has enough to do then.
 FIRST_S = 2.0
 
-#: The same for bands without lanes. RabbitMQ logs each question for a queue that does not exist.
-SELDOM_S = 60.0
+#: The same for bands without lanes, whose senders may have begun with some before this worker.
+#: RabbitMQ logs each question for a queue that does not exist as an error.
+SELDOM_S = 600.0
 
 #: A lane beyond the policy's is consumed for so long after its latest message, seconds: several
 #: looks, so that the occasional message of a sender with more lanes need not be found each time.
@@ -103,7 +104,7 @@ class Lanes:
         if self._queues and self._thread is None:
             self._end = Event()
             self._thread = Thread(
-                target=self._run, args=(self._end,), name="budget-lanes", daemon=True
+                target=self._run, args=(self._end,), name="celery-budget lanes", daemon=True
             )
             self._thread.start()
         look = self._look

@@ -13,6 +13,7 @@ from celery.exceptions import ImproperlyConfigured
 
 from celery_budget.board import PoolKind
 from celery_budget.errors import BudgetError
+from celery_budget.policy.model import OnOverload
 from celery_budget.policy.preemption import Method
 from celery_budget.producer.declared import declared
 from celery_budget.worker import seams
@@ -43,7 +44,10 @@ def ways(consumer: Consumer, policy: Policy) -> Ways:
 
 def has_degrading(consumer: Consumer, policy: Policy) -> bool:
     """Tell whether any task can do less instead of waiting, by the policy or its own word."""
-    return any(said.degrade for said in _said(policy, consumer.app.tasks.values()))
+    # A sender may have another policy: but then so do others, and it was told of none.
+    return any(band.on_overload is OnOverload.DEGRADE for band in policy.bands) or any(
+        said.degrade for said in _said(policy, consumer.app.tasks.values())
+    )
 
 
 def _asked(policy: Policy, tasks: Iterable[Task]) -> list[Method]:

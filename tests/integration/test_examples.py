@@ -218,3 +218,17 @@ def test_the_map_is_drawn_where_there_is_memory(example: Example) -> None:
     example.start("atlas", slots=2, name="large")
 
     assert ["drew map 1"] == example.wait_until_printed(r"(drew map 1).*", 1)
+
+
+@pytest.mark.parametrize("example", ["come_back_later"], indirect=True)
+def test_reports_are_refused_once_too_many_wait(example: Example) -> None:
+    """And a payment is taken at once; what was taken is run."""
+    *taken, refused = example.run("publish.py").splitlines()
+    assert [f"report {number}" for number in range(1, len(taken) + 1)] == taken
+    assert 20 <= len(taken) <= 40
+    assert re.fullmatch(r"come back in \d+ s", refused)
+    example.start("shop", slots=2)
+
+    printed = example.wait_until_printed(r"(charged 7|wrote report \d+)", len(taken) + 1)
+    assert "charged 7" in printed
+    assert len(set(printed)) == len(taken) + 1

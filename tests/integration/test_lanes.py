@@ -86,7 +86,7 @@ def test_a_backlog_leaves_the_lanes_of_others_free(
             arguments = (f"{key} elephant", 0.05, number)
             shop.pause.apply_async(arguments, tenant="elephant", producer=producer)
     wait_for(
-        lambda: sum(shop.app.amqp.lanes._depths.seen.values()) == 300, what="a look at the lanes"
+        lambda: sum(shop.app.amqp.lanes._depths().seen.values()) == 300, what="a look at the lanes"
     )
     for number in range(5):
         for tenant in ("mouse", twin):

@@ -12,6 +12,7 @@ from celery.exceptions import SoftTimeLimitExceeded
 from celery_budget import errors
 from celery_budget.errors import (
     AmountError,
+    BandOverloaded,
     BudgetError,
     BudgetRefused,
     CeilingExceeded,
@@ -81,6 +82,10 @@ SAMPLES: list[tuple[BudgetError, str]] = [
             "a checkpoint of 2000 bytes is larger than the 1024 that are possible; keep the data "
             "elsewhere and its place in the checkpoint, or raise max_checkpoint under [preemption]"
         ),
+    ),
+    (
+        BandOverloaded("optional", 12, 7.4),
+        "12 tasks of band optional wait, more than bands.optional.max_queued; try again in 7 s",
     ),
     (
         BudgetRefused("tenant:acme usd", 'budgets."tenant:*".usd'),

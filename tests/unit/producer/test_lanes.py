@@ -209,7 +209,7 @@ def test_a_forked_process_begins_anew() -> None:
     read, write = os.pipe()
     if not os.fork():
         found = ["declare" in routed(app, tenant="acme", band=band) for band in two]
-        depths = app.amqp.lanes._depths
+        depths = app.amqp.depths()
         os.write(write, bytes([*found, len(depths._queues), depths._thread is not None]))
         os._exit(0)
     os.wait()
