@@ -26,7 +26,7 @@ from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.reporting import LEASE_S
 from celery_budget.policy.budget import Scope
 from celery_budget.policy.preemption import Method
-from celery_budget.worker import parts, seams
+from celery_budget.worker import notices, parts, seams
 from celery_budget.worker.changes import Changes
 from celery_budget.worker.channels import Channels, windows
 from celery_budget.worker.control import steps
@@ -225,7 +225,9 @@ class BandStep(StartStopStep):
         self._later = later
         make = windows(c.connection.transport.driver_type, self._demand(c), after)
         if make is None:
-            self._tell_fallback(c)
+            if not self._told_fallback:
+                self._told_fallback = True
+                notices.fallback(c.connection.transport.driver_type)
             self.pump.channels = None
         else:
             c.task_consumer = self.pump.channels = Channels(
@@ -248,19 +250,10 @@ class BandStep(StartStopStep):
                 part.open(wake)
         self.pump.open()
         self._ticks = c.timer.call_repeatedly(TICK_S, self._tick)
-        self._tell_capped()
-        for method, why_not in self._obstacles.items():
-            logger.warning(
-                'Running tasks do not give way by "%s" on this worker, though that is asked for: '
-                "%s.",
-                method.value,
-                why_not,
-            )
+        notices.capped(self.pump.dispatcher, self.policy)
+        notices.obstacles(self._obstacles)
         if self.policy.ceilings and self._ceilings is None:
-            logger.warning(
-                "The policy has ceilings, and this worker's pool cannot stop a task: they are not "
-                "kept here. Run what needs them on a worker with --pool prefork."
-            )
+            notices.no_ceilings()
 
     def _tick(self) -> None:
         with self.pump.lock:
@@ -281,16 +274,6 @@ class BandStep(StartStopStep):
     def register_with_event_loop(self, c: Consumer, _hub: object) -> None:
         """Go on where the pool has registered; only with an event loop."""
         c.pool.registered()
-
-    def _tell_capped(self) -> None:
-        dispatcher = self.pump.dispatcher
-        if dispatcher.capped:
-            logger.warning(
-                "The policy reserves %d slots and this worker has %d: reserves are cut so that one "
-                "slot stays shared. Give the worker more slots (--concurrency) or lower `reserve`.",
-                sum(band.reserve for band in self.policy.bands),
-                dispatcher.slots,
-            )
 
     def _channels(self, c: Consumer) -> Callable[[], Any]:
         """Tell how to open a band's channel; over AMQP, one that costs the loop less."""
@@ -348,16 +331,6 @@ class BandStep(StartStopStep):
     def _has_lanes(self, name: str) -> bool:
         band = self.policy.band(name)
         return band is not None and band.lanes > 1
-
-    def _tell_fallback(self, c: Consumer) -> None:
-        if not self._told_fallback:
-            self._told_fallback = True
-            logger.warning(
-                "The %s transport has no windows for bands: messages come with Celery's own "
-                "prefetch, and bands order only what this worker has prefetched. Use Redis or "
-                "RabbitMQ for bands across the whole queue.",
-                c.connection.transport.driver_type,
-            )
 
     def stop(self, c: Consumer) -> None:
         """Give back what is held: the broker keeps it for another worker."""
