@@ -11,7 +11,7 @@ from __future__ import annotations
 from math import inf
 
 from celery_budget.core.rest import Rest
-from celery_budget.core.throttle import GOAL, QUIET
+from celery_budget.core.throttle import ENOUGH, GOAL, QUIET
 
 #: So long after it began the throttle leaves the slots as they are, seconds: two of its periods, in
 #: which tickets that do less can show that it helps.
@@ -31,29 +31,34 @@ class Degrading:
         is_on: Whether it does.
     """
 
-    __slots__ = ("_began", "_rest", "is_on")
+    __slots__ = ("_began", "_evidence", "_rest", "is_on")
 
     def __init__(self) -> None:
         self.is_on = False
         self._began = -inf
+        self._evidence = 0
         self._rest = Rest(REST_S, MOST_REST_S)
 
-    def step(self, shortage: float, now: float, *, is_free: bool) -> None:
-        """Follow the shortage of one period, of which there is evidence.
+    def step(self, shortage: float, evidence: int, now: float, *, is_free: bool) -> None:
+        """Follow the shortage of one period.
 
         Args:
             shortage: As a throttle takes it.
+            evidence: How many waits tell it; > 0. A few need not mean anything, unless the next
+                period says the same.
             now: Unix seconds.
             is_free: Whether the band may use all slots.
         """
         is_short = shortage > GOAL * QUIET
+        self._evidence = min(ENOUGH, self._evidence + evidence) if is_short else 0
         if is_short and not self.is_on:
-            self.is_on = True
-            self._rest.begin(now)
-            self._began = now
+            if self._evidence >= ENOUGH:
+                self.is_on = True
+                self._rest.begin(now)
+                self._began = now
         elif self.is_on and self._rest.is_over(now, is_calm=is_free and not is_short):
             self.is_on = False
 
-    def is_tried(self, now: float) -> bool:
-        """Tell whether it has only begun, and a throttle should wait for what comes of it."""
-        return self.is_on and self._began <= now < self._began + GRACE_S
+    def is_too_little(self, now: float) -> bool:
+        """Tell whether it has been tried for a while, so that a throttle may take slots as well."""
+        return self.is_on and not self._began <= now < self._began + GRACE_S

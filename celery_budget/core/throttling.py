@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from math import ceil, inf
 
 from celery_budget.core.bands import BandState
-from celery_budget.core.throttle import ENOUGH, PERIOD_S, Throttle
+from celery_budget.core.throttle import ENOUGH, GOAL, PERIOD_S, Throttle
 from celery_budget.core.ticket import Ticket
 from celery_budget.core.waits import Waits
 
@@ -175,8 +175,9 @@ class Throttling:
                 # Its own wait counts as well: it gets shorter when others of it do less.
                 above = [shortages[o.name] for o in self._bands[: state.rule.rank + 1] if o.waits]
                 shortage, evidence = max([node, *above])
-                if evidence >= ENOUGH:
-                    state.degrading.step(shortage, now, is_free=self.share(state) >= 1.0)
+                if evidence:
+                    is_free = self.share(state) >= 1.0
+                    state.degrading.step(shortage, evidence, now, is_free=is_free)
         for level in self._levels:
             needs = [shortages[state.name] for state in level.above]
             if self.shortage > 0.0 or not needs:
@@ -184,7 +185,8 @@ class Throttling:
             shortage, evidence = max(needs)
             degrading = level.state.degrading
             is_kept = level.is_kept and level.running <= level.most(slots)
-            if evidence and (degrading is None or not degrading.is_tried(now)):
+            may_take = degrading is None or degrading.is_too_little(now)
+            if evidence and (may_take or shortage <= GOAL):
                 level.throttle.step(shortage, evidence, is_kept=is_kept)
             level.is_kept = level.running <= level.most(slots)
         self._note()

@@ -180,7 +180,7 @@ def test_what_needs_a_restart_is_refused_with_what_to_do(make: Make) -> None:
     refused = {
         "it has other bands": BANDS,
         "nothing meters usd yet": {"budgets": {"fleet": {"usd": "1/1d"}}},
-        "it has a table [pressure]": {"pressure": {}, **SLOW},
+        "it has a table .pressure.; deploy it": {"pressure": {}, **SLOW},
         "it has the first ceilings": {"ceilings": {"task:*": {"runtime": "1m"}}, **SLOW},
     }
     for text, policy in refused.items():

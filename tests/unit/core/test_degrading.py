@@ -7,6 +7,7 @@ from collections.abc import Callable
 from celery_budget.core.decisions import Start
 from celery_budget.core.degrading import GRACE_S, MOST_REST_S, REST_S, Degrading
 from celery_budget.core.dispatcher import Dispatcher
+from celery_budget.core.throttle import ENOUGH
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.model import Band
 from tests.unit.core.worker import NOW, run, start, ticket
@@ -19,7 +20,7 @@ def follow(
     turns = []
     for second in range(int(begin), int(end)):
         before = degrading.is_on
-        degrading.step(shortage(), NOW + second, is_free=True)
+        degrading.step(shortage(), ENOUGH, NOW + second, is_free=True)
         if degrading.is_on != before:
             turns.append(float(second))
     return turns
@@ -38,7 +39,7 @@ def test_it_does_not_end_while_slots_are_taken() -> None:
     degrading = Degrading()
     follow(degrading, lambda: 1.0, 0, 1)
     for second in range(1, 100):
-        degrading.step(0.0, NOW + second, is_free=False)
+        degrading.step(0.0, ENOUGH, NOW + second, is_free=False)
     assert degrading.is_on
     assert [100 + REST_S] == follow(degrading, lambda: 0.0, 100, 200)
 
@@ -127,3 +128,24 @@ def test_a_band_does_less_for_its_own_target() -> None:
     late(dispatcher, 2)
 
     assert dispatcher.is_degraded("critical")
+
+
+def test_a_few_waits_are_enough_if_they_go_on() -> None:
+    """One a second begins it in the fourth, and a calm one between begins anew."""
+    degrading = Degrading()
+    for second in range(8):
+        degrading.step(0.0 if second == 3 else 1.0, 1, NOW + second, is_free=True)
+        assert degrading.is_on is (second == 7)
+
+
+def test_no_slots_are_taken_before_less_was_asked_for() -> None:
+    """However little tells the shortage."""
+    dispatcher = Dispatcher(BANDS, 4)
+    dispatcher.ended(run(dispatcher, able())[0].ticket, NOW)  # type: ignore[union-attr]
+    for second in range(8):
+        now = NOW + second + 0.5
+        dispatcher.offer(ticket("critical", published=now - 1.0), now)
+        dispatcher.ended(start(dispatcher, now), now)
+        run(dispatcher, now=NOW + second + 1)
+        assert dispatcher.throttled_to("optional") == 1.0 or dispatcher.is_degraded("optional")
+    assert dispatcher.throttled_to("optional") < 1.0
