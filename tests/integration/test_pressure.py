@@ -54,7 +54,8 @@ def is_below(worker: Worker, pid: int) -> bool:
 
 def told(shop: ModuleType, worker: Worker) -> dict[str, Any]:
     """Ask a worker what it does."""
-    return shop.app.control.inspect(timeout=5, limit=1)._request("budget")[worker.name]
+    inspect = shop.app.control.inspect(timeout=5, limit=1, destination=[worker.name])
+    return inspect._request("budget")[worker.name]
 
 
 def test_a_task_that_takes_too_much_ends_once_on_another_node(
