@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+#: A timer may come so much too early, seconds: it goes by another clock, and by what that showed
+#: when its loop last looked (gevent). Whoever asks again is then set again; without this it was
+#: taken for set, and nothing came before the next tick.
+EARLY_S = 0.01
+
 CallAfter = Callable[[float, Callable[[], None]], object]
 
 
@@ -44,6 +49,6 @@ class Alarm:
             self._call_after(max(0.0, at - now), self._time_is_up)
 
     def _time_is_up(self) -> None:
-        if self._clock() >= self._at:
+        if self._clock() >= self._at - EARLY_S:
             self._at = 0.0
         self._ring()
