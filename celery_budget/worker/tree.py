@@ -61,14 +61,9 @@ class ProcessTree:
         Args:
             limit: Up to which it does not matter.
         """
-        if self._root is None:
-            return None
-        try:
-            own = int(self._root.memory_info().rss)
-        except psutil.Error:
-            return None
-        programs = self._programs()
-        if own > limit or not programs:
+        own = self._own_bytes()
+        programs = [] if own is None else self._programs()
+        if own is None or own > limit or not programs:
             return own
         if own + sum(_resident(program) for program in programs) <= limit:
             return own
@@ -76,13 +71,17 @@ class ProcessTree:
 
     def total_bytes(self) -> int | None:
         """Tell what the process and all below it hold resident, shared pages counted once."""
+        own = self._own_bytes()
+        return None if own is None else own + sum(map(_private, self._programs()))
+
+    def _own_bytes(self) -> int | None:
+        """Tell what the process itself holds resident."""
         if self._root is None:
             return None
         try:
-            own = int(self._root.memory_info().rss)
+            return int(self._root.memory_info().rss)
         except psutil.Error:
             return None
-        return own + sum(_private(program) for program in self._programs())
 
     def kill(self) -> None:
         """End the programs below the child; the child itself is its pool's."""
