@@ -46,7 +46,16 @@ class Node:
         excess: Bytes that have to come free, as last seen.
     """
 
-    __slots__ = ("_expected", "_left_at", "_sample", "_tasks", "excess", "pressure", "using")
+    __slots__ = (
+        "_estimates",
+        "_expected",
+        "_left_at",
+        "_sample",
+        "_tasks",
+        "excess",
+        "pressure",
+        "using",
+    )
 
     def __init__(self, rule: PressureRule) -> None:
         self.pressure = Pressure(rule)
@@ -56,6 +65,8 @@ class Node:
         #: Of running tickets: what each is expected to take, bytes.
         self._expected: dict[Ticket, int] = {}
         self._tasks: OrderedDict[str, Sketch] = OrderedDict()
+        #: Reckoned when something was learned: each start asks twice.
+        self._estimates: dict[str, int] = {}
         self._left_at = 0.0
 
     def look(self, sample: Sample, using: Mapping[Ticket, int], now: float) -> None:
@@ -79,8 +90,7 @@ class Node:
         for resource, units in ticket.cost:
             if resource == _MEMORY:
                 return units
-        seen = self._tasks.get(ticket.task)
-        return 0 if seen is None else seen.quantile(COVERED)
+        return self._estimates.get(ticket.task, 0)
 
     def lacks(self, ticket: Ticket) -> int:
         """Tell how many bytes too few there are for a ticket to start; 0: it fits.
@@ -134,6 +144,8 @@ class Node:
         seen = self._tasks.get(task)
         if seen is None:
             if len(self._tasks) >= MOST_TASKS:
-                self._tasks.popitem(last=False)
+                oldest, _ = self._tasks.popitem(last=False)
+                del self._estimates[oldest]
             seen = self._tasks[task] = Sketch()
         seen.observe(bucket_of(took), 0)
+        self._estimates[task] = seen.quantile(COVERED)
