@@ -42,7 +42,6 @@ class Shelter(Roster):
             state.is_closed = node.pressure.is_high and state.is_lesser
             if state.is_closed:
                 closed.add(state.name)
-        self._asked.clear()
         self._leaving.clear()
         if node.excess and node.pressure.rule.evict:
             self._asked.extend(self._preemption.relief.ask(using, node.excess, closed, now))
