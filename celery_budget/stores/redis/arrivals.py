@@ -13,7 +13,7 @@ from msgspec import msgpack
 from celery_budget.core.season import RECENT, WEEK, WEEKS, Row, Rows
 from celery_budget.core.tally import Recent, Tally
 from celery_budget.errors import LedgerUnavailable
-from celery_budget.stores.redis.connect import prefix, translated
+from celery_budget.stores.redis.connect import prefix, text, translated
 from celery_budget.stores.redis.scripts import Script
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class RedisArrivals:
 
 def _pairs(flat: Sequence[Any]) -> Iterator[tuple[str, Any]]:
     for name, value in zip(flat[::2], flat[1::2], strict=True):
-        yield name.decode() if isinstance(name, bytes) else name, value
+        yield text(name), value
 
 
 def _crew(flat: Sequence[Any]) -> dict[str, int]:

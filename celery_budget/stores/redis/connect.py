@@ -59,3 +59,8 @@ def translated(
         yield
     except (RedisError, OSError) as error:
         raise unavailable(operation, str(error)) from error
+
+
+def text(value: str | bytes) -> str:
+    """Read a text that a client may or may not have decoded."""
+    return value.decode() if isinstance(value, bytes) else value

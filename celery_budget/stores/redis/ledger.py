@@ -13,7 +13,7 @@ from celery_budget.core.accounting import Account, AccountRule, Holder, Want
 from celery_budget.core.exchange import Answer, Granted, Line, Report
 from celery_budget.errors import LedgerUnavailable
 from celery_budget.policy.live import Live
-from celery_budget.stores.redis.connect import prefix, translated
+from celery_budget.stores.redis.connect import prefix, text, translated
 from celery_budget.stores.redis.scripts import Script
 
 if TYPE_CHECKING:
@@ -70,14 +70,14 @@ class RedisLedger:
             packed: Any = self._exchange(self._client, keys, [told, self._lease_us, now])
         epoch, at, until, version, answers, workers, room = _decode(packed)
         granted = tuple(Granted(*answer) for answer in answers)
-        return Answer(_text(epoch), at, until, version, granted, workers, room)
+        return Answer(text(epoch), at, until, version, granted, workers, room)
 
     def accounts(self, names: Sequence[str] | None = None, most: int = 1_000) -> dict[str, Account]:
         """Look accounts up; see `Ledger.accounts`."""
         with translated("accounts"):
             if names is None:
                 found: Any = self._client.zrange(self._key("accounts"), -most, -1)
-                names = [_text(name) for name in found]
+                names = [text(name) for name in found]
             names = names[:most]
             if not names:
                 return {}
@@ -100,7 +100,7 @@ class RedisLedger:
             value: Any = self._client.get(self._key("live"))
         if value is None:
             return Live()
-        version, _, body = _text(value).partition(" ")
+        version, _, body = text(value).partition(" ")
         try:
             return replace(json.decode(body, type=Live), version=int(version))
         except (MsgspecError, ValueError) as error:
@@ -153,7 +153,3 @@ def _account(flat: list[Any]) -> tuple[Account, int]:
         holders[name] = Holder(out, idle, until, wants, asked_until)
         place += 5 * count
     return Account(rule, balance, at, number, cut, spent, holders), forget
-
-
-def _text(value: str | bytes) -> str:
-    return value.decode() if isinstance(value, bytes) else value

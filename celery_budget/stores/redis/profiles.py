@@ -10,7 +10,7 @@ from msgspec import msgpack
 
 from celery_budget.core.lesson import Lesson
 from celery_budget.core.sketch import Profile, Sketch
-from celery_budget.stores.redis.connect import prefix, translated
+from celery_budget.stores.redis.connect import prefix, text, translated
 from celery_budget.stores.redis.scripts import Script
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class RedisProfiles:
         with translated("profiles"):
             if names is None:
                 listed: Any = self._client.zrevrange(f"{self._prefix}profiles", 0, most - 1)
-                names = [name if isinstance(name, str) else name.decode() for name in listed]
+                names = [text(name) for name in listed]
             names = names[:most]
             for first in range(0, len(names), MOST_READ):
                 some = names[first : first + MOST_READ]
