@@ -113,8 +113,8 @@ class Depths:
             return True
 
     def _tell(self, error: Exception) -> None:
-        """Warn of the first failure, the tenth, the hundredth and so on."""
-        if str(self._failures).strip("0") == "1":
+        """Warn of failures, and not of each."""
+        if is_news(self._failures):
             logger.warning(
                 "The depths of %s cannot be read (failure %d): %r. Publishing goes on by what is "
                 "known of them.",
@@ -122,3 +122,12 @@ class Depths:
                 self._failures,
                 error,
             )
+
+
+def is_news(failures: int) -> bool:
+    """Tell whether to warn of a failure: of the first in a row, the tenth, the hundredth and so on.
+
+    Args:
+        failures: Which in its row it is.
+    """
+    return str(failures).strip("0") == "1"

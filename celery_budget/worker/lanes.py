@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from celery.utils.log import get_logger
 
 from celery_budget.policy.lanes import MAX_LANES, lane_of, lanes_of, number_of
+from celery_budget.producer.depths import is_news
 from celery_budget.worker import seams
 
 if TYPE_CHECKING:
@@ -155,8 +156,8 @@ class Lanes:
         return any(now >= due.get(queue, now) for queue in self._queues)
 
     def _tell(self, error: Exception) -> None:
-        """Warn of the first failure, the tenth, the hundredth and so on."""
-        if str(self._failures).strip("0") == "1":
+        """Warn of failures, and not of each."""
+        if is_news(self._failures):
             logger.warning(
                 "Lanes beyond those of this worker's policy cannot be looked for (failure %d): %r. "
                 "It goes on with those that it has.",
