@@ -99,12 +99,14 @@ class Router(CeleryRouter):
         )
         if terms.ignored:
             self._tell_ignored(name, terms.ignored)
+        band = policy.band(terms.band)
         if routed is None or not any(routed.get(key) for key in DESTINATION):
             # A route may set a priority, say, and leave the destination to us.
-            routed = lpmerge(self._destination(policy.band(terms.band), terms), routed or options)
-        band = policy.band(terms.band)
-        limited = band is not None and band.max_queued is not None
-        stamp(routed, terms, now, self._pressure.weigh(band) if limited and band else ACCEPTED)
+            routed = lpmerge(self._destination(band, terms), routed or options)
+        answer = ACCEPTED
+        if band is not None and band.max_queued is not None:
+            answer = self._pressure.weigh(band)
+        stamp(routed, terms, now, answer)
         return routed
 
     def _destination(self, band: Band | None, terms: Terms) -> dict[str, object]:
