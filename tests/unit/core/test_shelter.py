@@ -285,3 +285,14 @@ def test_a_start_is_a_start_again_after_a_return() -> None:
     (decision,) = run(dispatcher, back, now=NOW + 20)
 
     assert isinstance(decision, Start)
+
+
+def test_who_was_asked_to_leave_is_told_though_another_look_comes_first() -> None:
+    """It is noted as asked, and nobody would ask it again."""
+    dispatcher = worker()
+    large = leaver("optional")
+    run(dispatcher, large)
+    look(dispatcher, 950, {large: 600}, NOW + 1)
+    look(dispatcher, 950, {large: 600}, NOW + 1.5)
+
+    assert [Evict(large)] == run(dispatcher, now=NOW + 1.5)
