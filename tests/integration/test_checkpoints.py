@@ -246,7 +246,7 @@ def test_a_retry_goes_on_and_a_success_leaves_nothing_behind(
 
 
 def test_too_large_a_checkpoint_fails_the_task_and_says_why(
-    fleet: Fleet, shop: ModuleType, key: str
+    fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str
 ) -> None:
     """In development and not in the night when it is asked to leave: each one that is saved."""
     policy = {**POLICY, "preemption": {"max_checkpoint": "1KiB", "checkpoint_every": "1ms"}}
@@ -254,7 +254,8 @@ def test_too_large_a_checkpoint_fails_the_task_and_says_why(
     outcome = fleet.outcome(shop.hoard.apply_async((key, 2_000), band="optional").id)
 
     assert ("FAILURE", "CheckpointTooLarge") == outcome
-    assert "a checkpoint of 2002 bytes is larger than the 1024 that are possible" in worker.log
+    why = "a checkpoint of 2002 bytes is larger than the 1024 that are possible"
+    wait_for(lambda: why in worker.log, what="the log, which comes after the result")
 
 
 def test_without_its_store_a_task_runs_on(fleet: Fleet, shop: ModuleType, key: str) -> None:

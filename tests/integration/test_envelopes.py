@@ -172,7 +172,7 @@ def test_an_envelope_inside_of_another_draws_on_both(
     """A part may be given less than the whole workflow, and never more."""
     code = (
         "from celery import chain\n"
-        "step = lambda own: app.delegate.si(arguments[0], '0.30', 5, {'usd': own})\n"
+        "step = lambda own: app.delegate.si(arguments[0], '0.30', 9, {'usd': own})\n"
         "with app.budget.envelope(usd='1') as outer: step('0.50').delay()\n"
         "print(outer)"
     )
@@ -189,7 +189,9 @@ def test_an_envelope_inside_of_another_draws_on_both(
     )
 
     assert inner != outer
-    assert 2 <= paid <= 3
+    # Two use it up. But a part may come before its worker has heard that the one before has ended,
+    # so that each of the four slots may run one.
+    assert 2 <= paid <= 4
 
 
 def test_an_error_callback_hears_of_a_refusal(fleet: Budgets, wait_for: WaitFor, key: str) -> None:
