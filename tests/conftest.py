@@ -13,6 +13,7 @@ from types import ModuleType
 from typing import Protocol
 
 import pytest
+from hypothesis import settings
 import redis
 
 from celery_budget.embedded import RedisServer, ServerMissing
@@ -176,7 +177,9 @@ def wait_for() -> WaitFor:
 
 
 def pytest_configure() -> None:
-    """Keep the caller's own brokers out of the tests."""
+    """Keep the caller's own brokers out of the tests; no case fails because the machine is slow."""
+    settings.register_profile("unhurried", deadline=None)
+    settings.load_profile("unhurried")
     for name in ("CELERY_BROKER_URL", "CELERY_RESULT_BACKEND"):
         os.environ.pop(name, None)
 

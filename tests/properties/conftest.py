@@ -10,5 +10,5 @@ from hypothesis import settings
 CASES = os.environ.get("CELERY_BUDGET_CASES")
 
 if CASES:
-    settings.register_profile("many", max_examples=int(CASES), deadline=None)
+    settings.register_profile("many", max_examples=int(CASES))
     settings.load_profile("many")
