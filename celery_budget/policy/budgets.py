@@ -11,11 +11,11 @@ from math import fsum
 from celery_budget.errors import AmountError
 from celery_budget.policy.budget import BudgetRule, Scope
 from celery_budget.policy.costs import is_resource
-from celery_budget.policy.document import MAX_BUDGETS, MAX_RESOURCES, BudgetTable
 from celery_budget.policy.exhaustion import read_steps
 from celery_budget.policy.limit import Limit, read_limit
 from celery_budget.policy.problems import Problems, join
 from celery_budget.policy.scope import Target, read_target
+from celery_budget.policy.spending import MAX_BUDGETS, MAX_RESOURCES, BudgetTable
 from celery_budget.policy.table import Table, kind
 from celery_budget.units import share
 

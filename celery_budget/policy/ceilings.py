@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 
 from celery_budget.policy.budget import CeilingRule, Scope, TenantRule
 from celery_budget.policy.costs import read_amount
-from celery_budget.policy.document import CeilingTable, TenantTable
+from celery_budget.policy.document import TenantTable
 from celery_budget.policy.pattern import is_pattern
 from celery_budget.policy.problems import Problems, join
 from celery_budget.policy.scope import read_target
+from celery_budget.policy.spending import CeilingTable
 from celery_budget.policy.table import Table, kind
 
 #: Of an execution; a node or a header says nothing about one that budgets do not say better.

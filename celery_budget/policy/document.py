@@ -15,15 +15,12 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from celery_budget.policy.lanes import MAX_LANES
 from celery_budget.policy.names import MAX_TEXT
 from celery_budget.policy.notation import (
-    MAX_PATTERN,
-    ActionName,
     Amount,
     BandName,
     BudgetKey,
     CallerOption,
     CeilingKey,
     Duration,
-    Limit,
     LimitText,
     MethodName,
     OnLossName,
@@ -33,15 +30,17 @@ from celery_budget.policy.notation import (
     ResourceName,
     Share,
 )
+from celery_budget.policy.spending import (
+    MAX_BUDGETS,
+    MAX_RESOURCES,
+    BudgetTable,
+    CeilingTable,
+    EnvelopesTable,
+)
 
 #: A table of at most this many bands is a list of priorities; beyond it is a mistake, as
 #: each band costs every worker a broker channel.
 MAX_BANDS = 64
-
-#: Each budget may give every matching name an account of its own, and every account is
-#: looked at before a task starts.
-MAX_BUDGETS = 256
-MAX_RESOURCES = 16
 
 
 class BandTable(Struct, forbid_unknown_fields=True):
@@ -197,72 +196,6 @@ class TaskTable(Struct, forbid_unknown_fields=True):
     ) = UNSET
 
 
-class StepTable(Struct, forbid_unknown_fields=True):
-    """One step of `on_exhausted`: what happens from a share of the limit on."""
-
-    do: Annotated[ActionName, Meta(description="hold, degrade, demote or shed.")]
-    at: (
-        Annotated[Share, Meta(description="Used share of the limit where it begins.")] | UnsetType
-    ) = UNSET
-
-
-class BudgetTable(Struct, forbid_unknown_fields=True):
-    """The budget of one resource, `[budgets."SCOPE:PATTERN"]`; or just its limit as text."""
-
-    limit: Annotated[Limit, Meta(description="AMOUNT/WINDOW, or AMOUNT of what is held.")]
-    burst: (
-        Annotated[
-            Amount,
-            Meta(description="Most that any window may have on top of the limit."),
-        ]
-        | UnsetType
-    ) = UNSET
-    time_zone: (
-        Annotated[
-            str,
-            Meta(
-                min_length=1,
-                max_length=MAX_PATTERN,
-                description="Where a day, week or month begins. Default: UTC.",
-                examples=["Europe/Berlin"],
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
-    on_exhausted: (
-        Annotated[
-            ActionName | list[StepTable],
-            Meta(description="What happens to tasks when the budget runs out. Default: hold."),
-        ]
-        | UnsetType
-    ) = UNSET
-    at: (
-        Annotated[
-            Share, Meta(description="Used share of the limit where a single on_exhausted begins.")
-        ]
-        | UnsetType
-    ) = UNSET
-    reserve: (
-        Annotated[
-            dict[BandName, Share],
-            Meta(description="Shares of the limit kept for a band and the bands above it."),
-        ]
-        | UnsetType
-    ) = UNSET
-
-
-class CeilingTable(Struct, forbid_unknown_fields=True):
-    """What one execution may use, `[ceilings."SCOPE:PATTERN"]`; beyond it, it is stopped."""
-
-    cpu: Annotated[Duration, Meta(description="Processor time.")] | UnsetType = UNSET
-    memory: Annotated[Amount, Meta(description="Memory at the peak.")] | UnsetType = UNSET
-    runtime: Annotated[Duration, Meta(description="Wall time.")] | UnsetType = UNSET
-    grace: (
-        Annotated[Amount, Meta(description="Time from being told to stop to being stopped.")]
-        | UnsetType
-    ) = UNSET
-
-
 class TenantTable(Struct, forbid_unknown_fields=True):
     """What holds for the tenants that match, `[tenants."PATTERN"]`; most specific first."""
 
@@ -274,34 +207,6 @@ class TenantTable(Struct, forbid_unknown_fields=True):
             description="Share against the other tenants of the same band.",
         ),
     ] = 1.0
-
-
-class EnvelopesTable(Struct, forbid_unknown_fields=True):
-    """What holds for the envelopes of workflows, `[envelopes]`."""
-
-    on_exhausted: (
-        Annotated[
-            ActionName | list[StepTable],
-            Meta(description="What happens to parts when one is used up. Default: shed."),
-        ]
-        | UnsetType
-    ) = UNSET
-    at: (
-        Annotated[
-            Share, Meta(description="Used share of an amount where a single on_exhausted begins.")
-        ]
-        | UnsetType
-    ) = UNSET
-    resources: (
-        Annotated[
-            list[ResourceName],
-            Meta(
-                max_length=MAX_RESOURCES,
-                description="What envelopes may name beside what the rest of the policy names.",
-            ),
-        ]
-        | UnsetType
-    ) = UNSET
 
 
 class PreemptionTable(Struct, forbid_unknown_fields=True):

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from celery_budget.policy.document import EnvelopesTable
 from celery_budget.policy.envelope import DEADLINE, EnvelopeRule
 from celery_budget.policy.exhaustion import read_steps
 from celery_budget.policy.limit import CAPACITIES
 from celery_budget.policy.problems import Problems, join
+from celery_budget.policy.spending import EnvelopesTable
 from celery_budget.policy.table import Table
 
 #: Keys of an envelope that are no resource.

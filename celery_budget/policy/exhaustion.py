@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from celery_budget.policy.budget import Action
-from celery_budget.policy.document import StepTable
 from celery_budget.policy.names import closest
 from celery_budget.policy.problems import Problems, join, quote
+from celery_budget.policy.spending import StepTable
 from celery_budget.policy.table import Table, kind
 
 #: Shares of a limit and what happens from there on.

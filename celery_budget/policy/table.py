@@ -13,13 +13,9 @@ import msgspec
 
 from celery_budget.errors import AmountError, DurationError
 from celery_budget.policy.document import (
-    BudgetTable,
-    CeilingTable,
     Document,
-    EnvelopesTable,
     PreemptionTable,
     PressureTable,
-    StepTable,
     TaskTable,
 )
 from celery_budget.policy.names import closest
@@ -32,6 +28,7 @@ from celery_budget.policy.notation import (
     ResourceName,
 )
 from celery_budget.policy.problems import Problems, join, quote
+from celery_budget.policy.spending import BudgetTable, CeilingTable, EnvelopesTable, StepTable
 from celery_budget.units import seconds, share
 
 _DURATIONS = frozenset(

@@ -12,17 +12,14 @@ import pytest
 
 from celery_budget.policy.document import (
     BandTable,
-    BudgetTable,
-    CeilingTable,
     Document,
-    EnvelopesTable,
     PreemptionTable,
     PressureTable,
-    StepTable,
     TaskTable,
     TenantTable,
 )
 from celery_budget.policy.load import load
+from celery_budget.policy.spending import BudgetTable, CeilingTable, EnvelopesTable, StepTable
 
 ROOT = Path(__file__).parents[3]
 PAGE = (ROOT / "docs" / "reference" / "policy.md").read_text(encoding="utf-8")
