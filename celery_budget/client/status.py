@@ -32,6 +32,7 @@ WHY: Mapping[str, str] = {
     Reason.THROTTLED: "slots are left free for bands above, whose tasks have waited too long",
     Reason.BEHIND: "others go first",
     Reason.MEMORY: "its worker's node has too little memory left for it",
+    Reason.CPU: "more urgent tasks need the processors of its worker's node",
     Reason.PRESSURE: "its worker's node is under pressure, and is to give it back to the broker",
     Reason.BUDGET: "a budget is used up",
     Reason.PAUSED: "an operator has paused it",

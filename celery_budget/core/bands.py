@@ -47,6 +47,8 @@ class BandState:
         is_throttled: Whether it may start nothing now, unless its minimum share is due.
         degrading: Whether its tickets are asked to do less; None until it has some that can.
         is_closed: Whether it may start nothing now, as the node is under pressure.
+        squeezed: Since when it may start nothing, unless its minimum share is due, as more urgent
+            tasks need the processors, Unix seconds; inf while it may.
     """
 
     __slots__ = (
@@ -71,6 +73,7 @@ class BandState:
         "rule",
         "running",
         "share",
+        "squeezed",
         "tag",
         "unfilled",
         "unserved",
@@ -105,6 +108,7 @@ class BandState:
         self.waits = Waits(rule.latency_target) if rule.latency_target else None
         self.is_throttled = False
         self.is_closed = False
+        self.squeezed = inf
         self.degrading: Degrading | None = None
         self._is_known = False
 

@@ -23,6 +23,7 @@ class Reason(StrEnum):
     BEHIND = "behind"  # a slot is free, and others go first
     BUDGET = "budget"  # an account it draws on is used up, or was not asked yet
     MEMORY = "memory"  # it needs more memory than its worker's node has left
+    CPU = "cpu"  # more urgent tasks keep the processors of its worker's node busy
     PRESSURE = "pressure"  # the node is short of memory or io, and leaves it to other workers
     PAUSED = "paused"  # an operator has paused what it is one of
     GATHER = "gather"  # a slot has just become free, and messages that go first may arrive
@@ -49,15 +50,16 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Freeze:
-    """Stop a running ticket where it is; a slot is free then. `Dispatcher.failed` if it cannot be.
+    """Stop a running ticket where it is. `Dispatcher.failed` if it cannot be.
 
     Attributes:
-        ticket: Keeps its place, and uses no slot until it goes on.
-        cause: The ticket that needs the slot; the next to start.
+        ticket: Keeps its place, and uses no slot until it goes on; or keeps its slot.
+        cause: The ticket that needs the slot, the next to start; None where urgent ones that run
+            need the processor.
     """
 
     ticket: Ticket
-    cause: Ticket
+    cause: Ticket | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,8 @@ from celery_budget.core.decisions import (
     Refuse,
     Return,
     Start,
+    Stay,
+    Thaw,
     Wait,
 )
 from celery_budget.core.lookahead import PARTS, parts
@@ -79,8 +81,14 @@ class Dispatcher(Shelter):
             throttling.hold_back(self.slots, now)
         if preemption.is_on:
             preemption.now = now
+        node = self._node
+        processors = None if node is None else node.processors
+        if processors is not None and processors.is_changed:
+            moved = self._even_out(processors, now)
+            if moved is not None:
+                return moved
         if not holding.total and not self._asked:
-            return preemption.restore(self.slots, now) if preemption.is_active else None
+            return self._restore(now) if preemption.is_active else None
         if holding.due <= now:
             entry = holding.overdue(now)
             if entry is not None:
@@ -92,7 +100,7 @@ class Dispatcher(Shelter):
                 if leaves is not None:
                     return leaves
             if preemption.is_active:
-                restored = preemption.restore(self.slots, now)
+                restored = self._restore(now)
                 if restored is not None:
                     return restored
             free = self.slots - len(self._running) + preemption.outside
@@ -128,7 +136,7 @@ class Dispatcher(Shelter):
                 return decision
             ticket = state.queue.head()
             assert ticket is not None
-            if self._node is not None and self._is_set_aside(self._node, state, ticket, now):
+            if node is not None and self._is_set_aside(node, state, ticket, now):
                 continue
             admitted = _FREE
             if ticket.group is not None:
@@ -145,6 +153,13 @@ class Dispatcher(Shelter):
                     self._patience.wait(free, now)
                     return Wait(Reason.GATHER, until, 0)
             return self._start(state, ticket, expected, reason, now, admitted)
+
+    def _restore(self, now: float) -> Thaw | Stay | None:
+        """Let what gave way go on, before anything that is not more urgent starts."""
+        restored = self._preemption.restore(self.slots, now)
+        if restored is not None and self._node is not None and self._node.processors is not None:
+            self._node.processors.is_changed = True
+        return restored
 
     def _hand_on(self, now: float) -> Return | float:
         """Leave an urgent ticket to another worker, where it could start at once.
@@ -234,8 +249,10 @@ class Dispatcher(Shelter):
         self._fenced = None
 
     def thawed(self, ticket: Ticket, now: float) -> None:
-        """Take note that something else has let a frozen ticket go on; it uses no slot for it."""
+        """Take note that something else has let a frozen ticket go on."""
         self._preemption.thawed(ticket, now)
+        if self._node is not None and self._node.processors is not None:
+            self._node.processors.stopped(ticket)
 
     def _admit(
         self, state: BandState, ticket: Ticket, group: Group, now: float
@@ -319,6 +336,8 @@ class Dispatcher(Shelter):
             self._preemption.started(ticket, state)
         if self._node is not None:
             self._node.started(ticket)
+            if self._node.processors is not None:
+                self._node.processors.started(ticket, is_urgent=state.rule.preempts)
         self._running[ticket] = (state, tenant, now, expected, paid, ahead, costs)
         return Start(ticket, reason, is_degraded)
 
@@ -328,6 +347,7 @@ class Dispatcher(Shelter):
         if (
             state.is_paused
             or state.is_closed
+            or state.squeezed < inf
             or state.queue.blocked >= BLOCKED_PER_SLOT * self.slots
         ):
             return 0, 0, state.queue.length
@@ -377,9 +397,9 @@ class Dispatcher(Shelter):
 
     def _obstacle(self, state: BandState, ticket: Ticket, now: float) -> tuple[Reason, float]:
         """Say what keeps a ticket of a band from a slot, and until when."""
-        if state.is_closed:
-            return Reason.PRESSURE, ticket.expires
         free = self.free
+        if state.is_closed or (free and state.squeezed < inf):
+            return Reason.PRESSURE if state.is_closed else Reason.CPU, ticket.expires
         if not free:
             return Reason.NO_SLOT, ticket.expires
         if self._preemption.unkept(free) + state.unfilled <= 0:

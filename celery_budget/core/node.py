@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from celery_budget.core.pressure import Pressure, Sample
+from celery_budget.core.processors import Processors
 from celery_budget.core.sketch import Sketch, bucket_of
 from celery_budget.core.summary import COVERED
 from celery_budget.core.ticket import Ticket
@@ -44,6 +45,7 @@ class Node:
         using: What running tickets took beside what their children had before, when it was last
             looked at, bytes; none where nobody can tell.
         excess: Bytes that have to come free, as last seen.
+        processors: Which tickets keep them busy; None where nobody stands still for them.
     """
 
     __slots__ = (
@@ -54,11 +56,13 @@ class Node:
         "_tasks",
         "excess",
         "pressure",
+        "processors",
         "using",
     )
 
     def __init__(self, rule: PressureRule) -> None:
         self.pressure = Pressure(rule)
+        self.processors = None if rule.cpu is None else Processors(rule.cpu)
         self.using = _NOTHING
         self.excess = 0
         self._sample: Sample | None = None
@@ -68,6 +72,13 @@ class Node:
         #: Reckoned when something was learned: each start asks twice.
         self._estimates: dict[str, int] = {}
         self._left_at = 0.0
+
+    def amend(self, rule: PressureRule) -> None:
+        """Go on by another rule, of the same kinds of need."""
+        self.pressure.rule = rule
+        if self.processors is not None and rule.cpu is not None:
+            self.processors.part = rule.cpu
+            self.processors.is_changed = True
 
     def look(self, sample: Sample, using: Mapping[Ticket, int], now: float) -> None:
         """Follow one look at the node.

@@ -191,6 +191,7 @@ class Order:
                 and spare + state.unfilled > 0
                 and not state.is_throttled
                 and not state.is_closed
+                and state.squeezed == inf
             ):
                 best, least = state, state.tag
         return best, _SHARE if spare > 0 else _RESERVED
@@ -254,6 +255,7 @@ class Order:
                 and state.opened <= now < state.opened + patience
                 and not state.is_throttled
                 and not state.is_closed
+                and state.squeezed == inf
                 and spare + state.unfilled > 0
                 and self._goes_before(state, chosen, now)
             ):

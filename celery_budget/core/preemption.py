@@ -28,6 +28,12 @@ FIRST_RETRY_S, LAST_RETRY_S = 0.002, 1.0
 
 _AT_ONCE = -inf, 0.0
 
+#: Who gives way first: who would not only be moved beside the slots, is of a band over its share,
+#: of the least urgent one, has given and loses least, began last.
+Place = tuple[bool, bool, int, float, float]
+
+_LAST: Place = (True, True, 1, inf, inf)
+
 
 class Preemption:
     """What gives way on one worker.
@@ -46,6 +52,8 @@ class Preemption:
         max_freeze_s: Longest time for which one is frozen at a stretch, seconds.
         now: Unix seconds, as the dispatcher knows it.
         relief: Lets tickets leave for their memory.
+        still: Tickets that are frozen in slots of their own, as they would keep busy a processor
+            that a more urgent one needs.
     """
 
     __slots__ = (
@@ -63,6 +71,7 @@ class Preemption:
         "outside",
         "relief",
         "spare",
+        "still",
     )
 
     def __init__(
@@ -89,6 +98,7 @@ class Preemption:
         #: Of those that could not be frozen: until when they are left alone, and for how long.
         self._spared: dict[Ticket, tuple[float, float]] = {}
         self.now = -inf
+        self.still: dict[Ticket, None] = {}
         self.relief = Relief(order, running, self._departures, self._frozen)
 
     @property
@@ -96,10 +106,14 @@ class Preemption:
         """What gives way now, the earliest first."""
         return tuple(self._frozen)
 
+    def is_frozen(self, ticket: Ticket) -> bool:
+        """Tell whether a ticket stands still."""
+        return ticket in self._frozen
+
     @property
     def is_active(self) -> bool:
         """Whether something gives way now, or was asked to."""
-        return self.outside > 0 or self._departures.is_asked
+        return self.outside > 0 or self._departures.is_asked or bool(self.still)
 
     def room(self, band: BandState) -> int:
         """Tell how many tickets could give way, or were asked to, to a band that preempts."""
@@ -183,23 +197,10 @@ class Preemption:
             What is to be done; and whether there is a slot from here on: one goes on beside the
             slots if nothing is to be done for it.
         """
-        over = self._order.over_share()
-        chosen: Ticket | None = None
-        best: tuple[bool, bool, int, float, float] | None = None
-        way = Method.FREEZE
-        for ticket, (state, _, started, *_rest) in self._running.items():
-            if state.rule.rank <= cause.rule.rank:
-                continue
-            for method in ticket.methods:
-                answer = self._price(method, ticket, state, started, now)
-                if answer is None:
-                    continue
-                had_enough, price = answer
-                key = (had_enough, state.name not in over, -state.rule.rank, price, -started)
-                if best is None or key < best:
-                    best, chosen, way = key, ticket, method
-                break  # the first one that can be done
-        if chosen is None or best is None:
+        if self.still and self.outside < self.spare and self._take_still(cause):
+            return None, True
+        best, chosen, way = self._choose(cause, now)
+        if chosen is None:
             return None, False
         if way is not Method.FREEZE:
             self._departures.ask(chosen, way, now)
@@ -210,6 +211,66 @@ class Preemption:
             return None, True
         self._frozen[chosen] = now
         return Freeze(chosen, head), True
+
+    def _choose(self, cause: BandState, now: float) -> tuple[Place, Ticket | None, Method]:
+        """Choose who gives way to one that waits, and how; None when nobody can."""
+        over = self._order.over_share()
+        chosen: Ticket | None = None
+        best: Place = _LAST
+        way = Method.FREEZE
+        for ticket, (state, _, started, *_rest) in self._running.items():
+            if state.rule.rank <= cause.rule.rank:
+                continue
+            for method in ticket.methods:
+                if method is Method.FREEZE and self.outside >= self.spare:
+                    continue
+                answer = self._price(method, ticket, state, started, now)
+                if answer is None:
+                    continue
+                had_enough, price = answer
+                place = (had_enough, state.name not in over, -state.rule.rank, price, -started)
+                if place < best:
+                    best, chosen, way = place, ticket, method
+                break  # the first one that can be done
+        return best, chosen, way
+
+    def _take_still(self, cause: BandState) -> bool:
+        """Take its slot from a ticket that is frozen already, the least urgent one."""
+        below = [
+            (self._running[ticket][0].rule.rank, ticket)
+            for ticket in self.still
+            if self._running[ticket][0].rule.rank > cause.rule.rank
+        ]
+        if not below:
+            return False
+        _, ticket = max(below, key=lambda each: each[0])
+        del self.still[ticket]
+        self._leave_slot(ticket)
+        return True
+
+    def stoppable(self, now: float) -> list[Ticket]:
+        """List the tickets of lesser bands that could be frozen in their slots.
+
+        The one that should be first, as for slots: of a band that has more than its share, of the
+        least urgent band, that was frozen for the shortest time, that began last.
+        """
+        over = self._order.over_share()
+        able = []
+        for ticket, (state, _, started, *_rest) in self._running.items():
+            if not state.is_lesser or Method.FREEZE not in ticket.methods:
+                continue
+            answer = self._price(Method.FREEZE, ticket, state, started, now)
+            if answer is not None and not answer[0]:
+                able.append(
+                    ((state.name not in over, -state.rule.rank, answer[1], -started), ticket)
+                )
+        able.sort(key=lambda each: each[0])
+        return [ticket for _, ticket in able]
+
+    def stop(self, ticket: Ticket, now: float) -> None:
+        """Freeze a ticket in its slot."""
+        self._frozen[ticket] = now
+        self.still[ticket] = None
 
     def _price(
         self, method: Method, ticket: Ticket, state: BandState, started: float, now: float
@@ -227,15 +288,15 @@ class Preemption:
         ):
             return None
         # One whose band is owed its minimum share would have to go on at once.
-        is_owed = _is_owed(state, now)
+        is_due = is_owed(state, now)
         if method is not Method.FREEZE:
-            if is_owed or self._departures.may_leave(ticket, method, started, now) > now:
+            if is_due or self._departures.may_leave(ticket, method, started, now) > now:
                 return None
             return False, self._departures.price(ticket, method, now - started)
-        if self.outside >= self.spare or self._departures.is_coming(ticket, now):
+        if self._departures.is_coming(ticket, now):
             return None
         frozen_s = self._frozen_s.get(ticket, 0.0)
-        return is_owed or 0 < frozen_s >= now - started - frozen_s, frozen_s
+        return is_due or 0 < frozen_s >= now - started - frozen_s, frozen_s
 
     def has_left(self, ticket: Ticket) -> bool:
         """Tell whether a ticket of this id has left a slot of this worker before."""
@@ -259,20 +320,26 @@ class Preemption:
 
     def failed(self, ticket: Ticket, now: float) -> None:
         """Take note that a ticket could not be stopped or asked: it runs on in its slot."""
-        if self._frozen.pop(ticket, None) is not None:
-            self._return_to_slot(ticket)
-        else:
+        if self._frozen.pop(ticket, None) is None:
             self._departures.failed(ticket)
+        elif ticket in self.still:
+            del self.still[ticket]
+        else:
+            self._return_to_slot(ticket)
         if ticket in self._running:
             _, before = self._spared.get(ticket, _AT_ONCE)
             pause = min(max(FIRST_RETRY_S, 2 * before), LAST_RETRY_S)
             self._spared[ticket] = now + pause, pause
 
     def thawed(self, ticket: Ticket, now: float) -> None:
-        """Take note that a frozen ticket goes on; beside the slots, as it was given none."""
+        """Take note that a frozen ticket goes on: in its slot, or beside the slots without one."""
         since = self._frozen.pop(ticket, None)
-        if since is not None:
-            self._add(ticket, since, now)
+        if since is None:
+            return
+        self._add(ticket, since, now)
+        if ticket in self.still:
+            del self.still[ticket]
+        else:
             self._beside[ticket] = None
 
     def restore(self, slots: int, now: float) -> Thaw | Stay | None:
@@ -283,6 +350,9 @@ class Preemption:
             return Stay(spared)
         for ticket, since in self._frozen.items():
             if not since <= now < since + self.max_freeze_s:
+                if ticket in self.still:
+                    # In its slot nothing else keeps it from being frozen again at once.
+                    self._spared[ticket] = now + self.max_freeze_s, LAST_RETRY_S
                 self.thawed(ticket, now)
                 return Thaw(ticket)
             break  # the earliest
@@ -321,8 +391,10 @@ class Preemption:
         best: tuple[bool, int] | None = None
         chosen: Ticket | None = None
         for ticket in chain(self._beside, self._frozen):
+            if ticket in self.still:
+                continue
             state = self._running[ticket][0]
-            place = (not (ticket in self._frozen and _is_owed(state, now)), state.rule.rank)
+            place = (not (ticket in self._frozen and is_owed(state, now)), state.rule.rank)
             if best is None or place < best:
                 best, chosen = place, ticket
         return None if chosen is None or best is None else (chosen, not best[0])
@@ -356,7 +428,10 @@ class Preemption:
         since = self._frozen.pop(ticket, None)
         if since is not None:
             self._add(ticket, since, now)
-        if since is not None or ticket in self._beside:
+        if ticket in self.still:
+            del self.still[ticket]
+            self._count(ticket, state, -1)
+        elif since is not None or ticket in self._beside:
             self._beside.pop(ticket, None)
             self.outside -= 1
         else:
@@ -365,5 +440,6 @@ class Preemption:
         return self._frozen_s.pop(ticket, 0.0), is_awaited
 
 
-def _is_owed(state: BandState, now: float) -> bool:
+def is_owed(state: BandState, now: float) -> bool:
+    """Tell whether a band may start something in any case, for its minimum share."""
     return state.share is not None and state.share.is_due(now)

@@ -140,7 +140,7 @@ class Roster(Census):
         self._throttling.amend(self._order.bands)
         self._preemption.max_freeze_s = policy.preemption.max_freeze_s
         if self._node is not None and policy.pressure is not None:
-            self._node.pressure.rule = policy.pressure
+            self._node.amend(policy.pressure)
         for entry in self._holding.all():
             self._transfer(entry, self._by_name[entry[5].band], now)
 
@@ -203,6 +203,8 @@ class Roster(Census):
         ]
         self._holding.add(entry)
         self._queue(state, entry)
+        if self._node is not None and self._node.processors is not None and state.is_lesser:
+            self._node.processors.is_changed = True
 
     def _queue(self, state: BandState, entry: Entry) -> None:
         queue = state.queue
@@ -246,6 +248,9 @@ class Roster(Census):
             is_bound = self._preemption.relief.is_bound(ticket)
             self._node.ended(ticket, usage if ran else NOTHING_USED, now, is_bound=is_bound)
         frozen_s = self._vacate(ticket, state, now, has_left=has_left) if ticket.methods else 0.0
+        if self._node is not None and self._node.processors is not None:
+            cpu_us = usage.get("cpu") if ran else None
+            self._node.processors.ended(ticket, cpu_us, now - started - frozen_s)
         free = self.slots - len(self._running) + self._preemption.outside - 1
         spare = self._preemption.unkept(free)
         if spare <= 0:

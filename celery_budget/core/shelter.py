@@ -2,18 +2,23 @@
 
 Lesser bands are closed while the node is under pressure; a ticket that would take more memory than
 is left waits aside, and others go on. Both go back to the broker, where workers on other nodes can
-have them. Used by the dispatcher alone. Rules: docs/explanation/node-pressure.md.
+have them. While urgent tickets need the processors, lesser ones stand still. Used by the dispatcher
+alone. Rules: docs/explanation/node-pressure.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf
 
 from celery_budget.core.bands import BandState
-from celery_budget.core.decisions import Evict, Reason, Return, Yield
+from celery_budget.core.decisions import Evict, Freeze, Reason, Return, Thaw, Yield
 from celery_budget.core.node import Node
 from celery_budget.core.obstacles import is_too_large
+from celery_budget.core.preemption import is_owed
 from celery_budget.core.pressure import Sample
+from celery_budget.core.processors import LITTLE, Processors, Use
+from celery_budget.core.relief import fewest
 from celery_budget.core.roster import Roster
 from celery_budget.core.ticket import Ticket
 
@@ -25,17 +30,22 @@ ASIDE_S = 2.0
 class Shelter(Roster):
     """A roster that looks after the node; see `Roster`."""
 
-    def look(self, sample: Sample, using: Mapping[Ticket, int], now: float) -> None:
+    def look(
+        self, sample: Sample, using: Mapping[Ticket, int], now: float, use: Use | None = None
+    ) -> None:
         """Follow a look at the node; what is to be done for it comes with the next decisions.
 
         Args:
             sample: What it told.
             using: What running tickets take, bytes; see `Node.using`.
             now: Unix seconds.
+            use: Of its processors; None where nobody looked at them.
         """
         node = self._node
         assert node is not None
         node.look(sample, using, now)
+        if use is not None and node.processors is not None:
+            node.processors.look(use)
         self._throttling.shortage = node.pressure.shortage
         closed = set()
         for state in self._order.bands:
@@ -51,7 +61,11 @@ class Shelter(Roster):
             is_aside = is_too_large(ticket)
             if is_aside and not self._is_awaited(node, state, ticket, now):
                 self._transfer(entry, state, now)
-            elif state.is_closed or (is_aside and not ticket.since <= now < ticket.since + ASIDE_S):
+            elif (
+                state.is_closed
+                or (is_aside and not ticket.since <= now < ticket.since + ASIDE_S)
+                or now >= max(state.squeezed, ticket.published) + ASIDE_S
+            ):
                 self._leaving.append(entry)
 
     def _is_set_aside(self, node: Node, state: BandState, ticket: Ticket, now: float) -> bool:
@@ -76,8 +90,65 @@ class Shelter(Roster):
         while self._leaving:
             entry = self._leaving.popleft()
             if entry[5] is not None:  # it was not taken out meanwhile
-                is_closed = self._by_name[entry[5].band].is_closed
+                state = self._by_name[entry[5].band]
                 ticket = self._take(entry)
+                is_aside = is_too_large(ticket)
                 ticket.group = None
-                return Return(ticket, Reason.PRESSURE if is_closed else Reason.MEMORY)
+                if state.is_closed:
+                    return Return(ticket, Reason.PRESSURE)
+                return Return(ticket, Reason.MEMORY if is_aside else Reason.CPU)
         return None
+
+    def _even_out(self, processors: Processors, now: float) -> Freeze | Thaw | None:
+        """Let lesser tickets stand still while urgent ones need the processors, and go on."""
+        preemption = self._preemption
+        urgent = lesser = 0.0
+        for ticket, (state, *_rest) in self._running.items():
+            if preemption.is_frozen(ticket):
+                continue
+            if state.rule.preempts:
+                urgent += processors.of(ticket)
+            else:
+                lesser += processors.of(ticket)
+        # While nothing urgent computes, nothing is in its way.
+        room = processors.room - urgent if urgent > LITTLE else inf
+        for ticket in preemption.still:
+            fits = lesser + processors.of(ticket) <= room + LITTLE
+            if fits or is_owed(self._running[ticket][0], now):
+                processors.stopped(ticket)
+                preemption.thawed(ticket, now)
+                return Thaw(ticket)
+        if lesser > room + LITTLE:
+            stops = self._in_the_way(processors, lesser - room - LITTLE, now)
+            if stops is not None:
+                processors.stopped(stops)
+                preemption.stop(stops, now)
+                return Freeze(stops)
+        for state in self._order.bands:
+            if state.is_lesser:
+                wish = self._next_wish(processors, state)
+                is_squeezed = wish > LITTLE and lesser + wish > room + LITTLE
+                state.squeezed = min(state.squeezed, now) if is_squeezed else inf
+        processors.is_changed = False
+        return None
+
+    def _in_the_way(self, processors: Processors, excess: float, now: float) -> Ticket | None:
+        """Choose who stands still next; None when nobody can.
+
+        Args:
+            processors: Of the node.
+            excess: How many of them have to come free.
+            now: Unix seconds.
+        """
+        able = [
+            (ticket, round(1_000 * processors.of(ticket)))
+            for ticket in self._preemption.stoppable(now)
+            if processors.of(ticket) > LITTLE
+        ]
+        chosen = fewest(able, round(1_000 * excess))
+        return next((ticket for ticket, _ in able if ticket in chosen), None)
+
+    def _next_wish(self, processors: Processors, state: BandState) -> float:
+        """Tell how many processors what a band starts next would keep busy; 0: nobody knows."""
+        head = state.queue.head() if state.queue.length else None
+        return 0.0 if head is None else processors.expected(head.task)

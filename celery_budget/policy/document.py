@@ -248,6 +248,10 @@ class PressureTable(Struct, forbid_unknown_fields=True):
     evict: Annotated[
         bool, Meta(description="Let tasks leave for want of memory, if they may give way so.")
     ] = True
+    cpu: Annotated[
+        Share | UnsetType,
+        Meta(description="Used part of the processors from which lesser tasks stand still."),
+    ] = UNSET
 
 
 class Document(Struct, forbid_unknown_fields=True):

@@ -299,4 +299,6 @@ class Policy:
             found.update(self.envelopes.resources)
         if self.pressure is not None:
             found.add("memory")  # what a task type takes is learned
+            if self.pressure.cpu is not None:
+                found.add("cpu")  # the same
         return tuple(sorted(found))

@@ -19,11 +19,14 @@ class PressureRule:
         stall: Part of the time in which all that had work to do waited for memory or for io;
             0 < stall <= 1. The default is that at which systemd-oomd begins to act.
         evict: Whether running tasks that may leave their slot do so for want of memory.
+        cpu: Part of the node's processors that may be in use before lesser tasks stand still for
+            urgent ones; 0 < cpu <= 1. None: nobody does.
     """
 
     memory: float = 0.9
     stall: float = 0.6
     evict: bool = True
+    cpu: float | None = None
 
 
 def read_pressure(raw: object, problems: Problems) -> PressureRule:
@@ -34,4 +37,5 @@ def read_pressure(raw: object, problems: Problems) -> PressureRule:
         memory=table.share("memory") or plain.memory,
         stall=table.share("stall") or plain.stall,
         evict=table.is_set("evict") if "evict" in table else plain.evict,
+        cpu=table.share("cpu"),
     )

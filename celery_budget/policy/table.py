@@ -59,7 +59,7 @@ _LEFT: dict[type[msgspec.Struct], frozenset[str]] = {
     StepTable: frozenset({"at", "do"}),
     CeilingTable: frozenset({"cpu", "memory", "runtime", "grace"}),
     PreemptionTable: frozenset({"max_checkpoint"}),
-    PressureTable: frozenset({"memory", "stall"}),
+    PressureTable: frozenset({"memory", "stall", "cpu"}),
 }
 
 #: bool before int, which it is a kind of to Python.

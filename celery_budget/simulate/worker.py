@@ -28,6 +28,7 @@ from celery_budget.core.decisions import (
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.exchange import Report
 from celery_budget.core.pressure import Sample
+from celery_budget.core.processors import Use
 from celery_budget.core.reporting import IDLE_S, LATE_US, LEASE_S, pause_s
 from celery_budget.core.season import WEEK
 from celery_budget.core.ticket import Ticket
@@ -75,10 +76,13 @@ class SimulatedWorker:
         name: Of it, as in `worker:NAME` of a budget.
         slots: Of its pool.
         memory: Of its node, bytes; None: it is not looked at.
+        processors: Of its node; None: they are not looked at. Nothing gets slower where there are
+            too few.
 
     Attributes:
         name: As given.
         memory: As given; it may change.
+        processors: The same.
         others: What others than this worker's jobs take of it, bytes.
         dispatcher: The one of production.
         accounts: Its books; None for a policy without budgets.
@@ -86,10 +90,18 @@ class SimulatedWorker:
         clock: Of its world.
     """
 
-    def __init__(self, world: World, name: str, slots: int, memory: int | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        slots: int,
+        memory: int | None = None,
+        processors: float | None = None,
+    ) -> None:
         policy = world.policy
         self.name = name
         self.memory = memory
+        self.processors = processors
         self.others = 0
         self.is_dead = False
         self._world = world
@@ -106,8 +118,9 @@ class SimulatedWorker:
             preemption=policy.preemption,
             ways=world.ways,
             spare=policy.preemption.spare if Method.FREEZE in world.ways else 0,
-            pressure=None if memory is None else policy.pressure,
+            pressure=None if memory is None and processors is None else policy.pressure,
         )
+        self._is_watched = self.dispatcher.need is not None
         self._bands = [band.name for band in policy.bands]
         self._under_way = dict.fromkeys(self._bands, 0)
         self._children: dict[Job, _Execution] = {}
@@ -147,11 +160,24 @@ class SimulatedWorker:
         if self.is_dead:
             return
         self.clock.after(LOOK_S, self._look)
-        if self.memory is not None and self._world.policy.pressure is not None:
+        if self._is_watched:
             using: dict[Ticket, int] = {job: job.usage.get("memory", 0) for job in self._children}
-            sample = Sample(self.others + sum(using.values()), self.memory)
-            self.dispatcher.look(sample, using, self.clock.now)
+            sample = Sample(0, 1)
+            if self.memory is not None:
+                sample = Sample(self.others + sum(using.values()), self.memory)
+            self.dispatcher.look(sample, using, self.clock.now, self._use())
         self.turn()
+
+    def _use(self) -> Use | None:
+        """Tell how many processors what runs keeps busy."""
+        if self.processors is None:
+            return None
+        tasks: dict[Ticket, float] = {
+            job: job.usage.get("cpu", 0) / 1e6 / job.length_s
+            for job, execution in self._children.items()
+            if execution.since < inf
+        }
+        return Use(self.processors, min(self.processors, sum(tasks.values())), 0.0, tasks)
 
     def _came(self, band: str) -> None:
         """Fetch what has come, if there is room for it."""

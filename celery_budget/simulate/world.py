@@ -79,15 +79,18 @@ class World:
         self.expired: list[Job] = []
         self._ids = count(1)
 
-    def add_worker(self, name: str, slots: int, memory: int | None = None) -> SimulatedWorker:
+    def add_worker(
+        self, name: str, slots: int, memory: int | None = None, processors: float | None = None
+    ) -> SimulatedWorker:
         """Let one more worker take part, from now on.
 
         Args:
             name: Of it.
             slots: Of its pool.
             memory: Of its node, bytes, for a policy with `[pressure]`; None: it is not looked at.
+            processors: Of its node, the same.
         """
-        worker = self.workers[name] = SimulatedWorker(self, name, slots, memory)
+        worker = self.workers[name] = SimulatedWorker(self, name, slots, memory, processors)
         worker.open()
         return worker
 

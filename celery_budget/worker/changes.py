@@ -92,5 +92,7 @@ def fixed_differences(old: Policy, new: Policy) -> Iterator[str]:
         yield f"nothing meters {', '.join(sorted(unknown))} yet"
     if (new.pressure is None) != (old.pressure is None):
         yield f"it has {'a' if new.pressure else 'no'} table [pressure]"
+    elif new.pressure and old.pressure and (new.pressure.cpu is None) != (old.pressure.cpu is None):
+        yield f"it has {'no' if new.pressure.cpu is None else 'a'} limit for cpu in [pressure]"
     if new.ceilings and not old.ceilings:
         yield "it has the first ceilings"

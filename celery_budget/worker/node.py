@@ -13,11 +13,9 @@ from typing import NamedTuple, Protocol
 
 import psutil
 
+from celery_budget.worker.cgroups import OWN, ROOT, folders
 from celery_budget.worker.tree import ProcessTree
 
-#: Where control groups are, of version 2 and of version 1, and the files that tell of memory there.
-ROOT = Path("/sys/fs/cgroup")
-_OWN = Path("/proc/self/cgroup")
 _PRESSURE = Path("/proc/pressure")
 
 
@@ -111,7 +109,7 @@ class NodeGauge:
         limit: int | None = None,
         *,
         root: Path = ROOT,
-        own: Path = _OWN,
+        own: Path = OWN,
         pressure: Path = _PRESSURE,
     ) -> None:
         self._readings: list[Reading] = [System()]
@@ -151,28 +149,10 @@ def _part(memory: Memory) -> float:
 
 def _groups(root: Path, own: Path) -> Iterator[Group]:
     """List the control groups that this process is in and that may have a limit, nearest first."""
-    try:
-        lines = own.read_text("utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, name = line.split(":", 2)
-        if not controllers:
-            mounts = [root, root / "unified"]
-            files = ("memory.max", "memory.current", "inactive_file")
-        elif "memory" in controllers.split(","):
-            mounts = [root / "memory"]
-            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
-        else:
-            continue
-        for mount in mounts:
-            # A container may see its own group as the root, and its name as the host sees it.
-            folder = mount / name.strip("/")
-            for each in (folder, *folder.parents):
-                if (each / files[0]).exists():
-                    yield Group(each, *files)
-                if each == mount:
-                    break
+    newer = ("memory.max", "memory.current", "inactive_file")
+    older = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+    for folder, is_newer in folders(root, own, "memory", newer[0], older[0]):
+        yield Group(folder, *(newer if is_newer else older))
 
 
 def _stalled(file: Path) -> float | None:

@@ -44,8 +44,17 @@ def node(
     from celery_budget.worker.node import NodeGauge  # noqa: PLC0415
     from celery_budget.worker.pressure import NodeWatch  # noqa: PLC0415
 
-    gauge = NodeGauge(services.node_memory)
-    return NodeWatch(gauge, running, has_children=kind is PoolKind.PREFORK)
+    processors = None
+    if policy.pressure.cpu is not None:
+        from celery_budget.worker.processors import ProcessorGauge  # noqa: PLC0415
+
+        processors = ProcessorGauge()
+    return NodeWatch(
+        NodeGauge(services.node_memory),
+        running,
+        has_children=kind is PoolKind.PREFORK,
+        processors=processors,
+    )
 
 
 def scaling(

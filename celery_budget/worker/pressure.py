@@ -5,7 +5,7 @@ Reading the memory of processes takes milliseconds, for which the loop has no ti
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from threading import Event, Thread
 from time import time
 from typing import TYPE_CHECKING
@@ -19,10 +19,12 @@ from celery_budget.worker.tree import ProcessTree
 
 if TYPE_CHECKING:
     from celery_budget.core.dispatcher import Dispatcher
+    from celery_budget.core.processors import Use
     from celery_budget.core.ticket import Ticket
     from celery_budget.worker.channels import Channels
     from celery_budget.worker.intake import Held
     from celery_budget.worker.node import NodeGauge
+    from celery_budget.worker.processors import ProcessorGauge
 
 logger = get_logger(__name__)
 
@@ -38,16 +40,23 @@ class NodeWatch:
         gauge: Reads what the kernel tells.
         running: Gives what runs now, from any thread.
         has_children: Whether each task runs in a process of its own, so that its memory is known.
+        processors: Reads who keeps them busy; None where nobody wants to know.
     """
 
     def __init__(
-        self, gauge: NodeGauge, running: Callable[[], Iterable[Held]], *, has_children: bool
+        self,
+        gauge: NodeGauge,
+        running: Callable[[], Iterable[Held]],
+        *,
+        has_children: bool,
+        processors: ProcessorGauge | None = None,
     ) -> None:
         self._gauge = gauge
+        self._processors = processors
         self._running = running
         self._has_children = has_children
         self._base = 0
-        self._found: tuple[Sample, dict[Ticket, int]] | None = None
+        self._found: tuple[Sample, dict[Ticket, int], Use | None] | None = None
         self._wake: Callable[[], None] | None = None
         self._is_closed = Event()
         self._thread: Thread | None = None
@@ -83,18 +92,23 @@ class NodeWatch:
     def _look(self) -> None:
         memory = self._gauge.memory()
         sample = Sample(memory.used, memory.limit, self._gauge.stall(), self._base)
-        self._found = sample, self._using()
+        pids: dict[Ticket, int] = {}
+        if self._has_children:
+            pids = {
+                held: held.request.worker_pid
+                for held in self._running()
+                if held.request.worker_pid is not None
+            }
+        use = None if self._processors is None else self._processors.look(pids)
+        self._found = sample, self._using(pids), use
 
-    def _using(self) -> dict[Ticket, int]:
+    def _using(self, pids: Mapping[Ticket, int]) -> dict[Ticket, int]:
         """Tell what running tasks take beside what their children had before, bytes."""
         using: dict[Ticket, int] = {}
-        if not self._has_children:
-            return using
-        for held in self._running():
-            pid = held.request.worker_pid
-            taken = None if pid is None else ProcessTree(pid).total_bytes()
+        for ticket, pid in pids.items():
+            taken = ProcessTree(pid).total_bytes()
             if taken is not None:
-                using[held] = max(0, taken - self._base)
+                using[ticket] = max(0, taken - self._base)
         return using
 
     @property
@@ -112,8 +126,8 @@ class NodeWatch:
         found, self._found = self._found, None
         if found is None:
             return
-        sample, using = found
-        dispatcher.look(sample, using, time())
+        sample, using, use = found
+        dispatcher.look(sample, using, time(), use)
         is_pressed = dispatcher.is_pressed
         if is_pressed == self._was_pressed:
             return

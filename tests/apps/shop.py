@@ -214,6 +214,16 @@ def fill(self: Task, key: str, mebibytes: int, gate: str) -> None:
     record("ended", key=key, taken=len(taken), **seen(self))
 
 
+@task()
+def burn(self: Task, key: str, gate: str, least_s: float = 0.0, number: int = 0) -> None:
+    """Use a processor until a file exists, and for so many seconds of its time at least."""
+    record("started", key=key, number=number, **seen(self))
+    begun = time.process_time()
+    while not Path(gate).exists() or time.process_time() < begun + least_s:
+        sum(range(10_000))
+    record("ended", key=key, number=number, **seen(self))
+
+
 @task(acks_late=True, reject_on_worker_lost=True)
 def die_once(self: Task, key: str, marker: str) -> None:
     """Kill its own process at the first run."""
