@@ -41,9 +41,21 @@ class Example:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def start(self, module: str, slots: int, name: str = "", **environment: str) -> None:
-        """Start a worker of the example and return once it is ready."""
-        arguments = ["-A", module, "worker", "--concurrency", str(slots), "--loglevel", "INFO"]
+    def start(
+        self, module: str, slots: int | None = None, *more: str, name: str = "", **environment: str
+    ) -> None:
+        """Start a worker of the example and return once it is ready.
+
+        Args:
+            module: With the app.
+            slots: Of its pool; None: the app, or `more`, says how many.
+            more: Further arguments.
+            name: Of the worker; "": that of the module.
+            environment: Further variables.
+        """
+        arguments = ["-A", module, "worker", "--loglevel", "INFO", *more]
+        if slots is not None:
+            arguments += ["--concurrency", str(slots)]
         worker = OwnedProcess(
             [sys.executable, "-m", "celery", *arguments, "-n", f"{name or module}@localhost"],
             env={**self._environment, **environment},
@@ -232,3 +244,37 @@ def test_reports_are_refused_once_too_many_wait(example: Example) -> None:
     printed = example.wait_until_printed(r"(charged 7|wrote report \d+)", len(taken) + 1)
     assert "charged 7" in printed
     assert len(set(printed)) == len(taken) + 1
+
+
+@pytest.mark.parametrize("example", ["smaller_previews"], indirect=True)
+def test_previews_get_smaller_while_orders_wait(example: Example) -> None:
+    """The first are full ones, as nobody had to wait yet."""
+    example.start("shop", slots=2)
+    example.run("publish.py")
+    printed = example.wait_until_printed(r"(full|small) preview \d+", 40)
+
+    assert "full" == printed[0]
+    assert printed.count("small") > 20
+
+
+@pytest.mark.parametrize("example", ["grow_with_the_load"], indirect=True)
+def test_the_pool_grows_with_what_waits(example: Example) -> None:
+    """Letters wait in the broker, where only our autoscaler looks."""
+    example.start("mail", None, "--autoscale", "4,1")
+    example.run("publish.py")
+
+    example.wait_until_logged("Scaling up")
+    assert len(example.wait_until_printed(r"sent (\d+)", 8)) >= 8
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="samples /proc")
+@pytest.mark.parametrize("example", ["prices_before_forecasts"], indirect=True)
+def test_forecasts_stand_still_for_a_price(example: Example) -> None:
+    """What the worker says that it froze; how long a price takes depends on the machine."""
+    example.start("shop")
+    example.run("publish.py")
+    example.wait_until_printed(r"price (\d) took [\d.]+ s", 10)
+    asked = ["-m", "celery", "-A", "shop", "inspect", "budget", "--json", "--timeout", "10"]
+    (told,) = json.loads(example.run(*asked)).values()
+
+    assert told["freezes"] > 0
