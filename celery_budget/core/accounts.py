@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from math import inf
 
 from celery_budget.core.accounting import AHEAD
-from celery_budget.core.admission import KEPT_S, Allowance, Group, Verdict
+from celery_budget.core.admission import KEPT_S, Group, Verdict
+from celery_budget.core.allowance import Allowance
 from celery_budget.core.calendar import Calendar
 from celery_budget.core.costing import costs_of
 from celery_budget.core.estimate import Profiles

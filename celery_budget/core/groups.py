@@ -9,7 +9,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
-from celery_budget.core.admission import Allowance, Group
+from celery_budget.core.admission import Group
+from celery_budget.core.allowance import Allowance
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.budget import BudgetRule, Scope
 from celery_budget.policy.envelope import EnvelopeRule, budgets_of

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Container
 
 from celery_budget.core.accounting import AccountRule, Known, advance, opened
-from celery_budget.core.admission import Allowance
+from celery_budget.core.allowance import Allowance
 from celery_budget.core.exchange import Granted, Line
 
 #: Accounts remembered, the last heard of first.

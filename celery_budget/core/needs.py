@@ -9,7 +9,8 @@ from collections.abc import Iterable
 from math import inf, log
 
 from celery_budget.core.accounting import AHEAD, Want
-from celery_budget.core.admission import Allowance, Group
+from celery_budget.core.admission import Group
+from celery_budget.core.allowance import Allowance
 
 #: One execution started, one slot in use.
 ONE = 1_000_000

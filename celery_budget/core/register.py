@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Iterable
 
 from celery_budget.core.accounting import AccountRule
-from celery_budget.core.admission import Allowance
+from celery_budget.core.allowance import Allowance
 from celery_budget.core.exchange import MOST_LINES
 from celery_budget.policy.budget import BudgetRule
 from celery_budget.policy.model import Policy

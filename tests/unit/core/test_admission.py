@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from celery_budget.core.accounting import AccountRule
-from celery_budget.core.admission import Allowance, Group
+from celery_budget.core.admission import Group
+from celery_budget.core.allowance import Allowance
 from celery_budget.core.exchange import Granted
 from celery_budget.policy.budget import Action, BudgetRule, Scope, Window
 from celery_budget.policy.model import OnLoss
