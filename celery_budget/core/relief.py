@@ -64,7 +64,10 @@ class Relief:
                 is_leaving = True
             elif state.name in bands and ticket not in self._frozen:
                 for method in ticket.methods:
-                    if departures.may_leave(ticket, method, started, now) <= now:
+                    if (
+                        method is not Method.FREEZE  # which keeps its memory
+                        and departures.may_leave(ticket, method, started, now) <= now
+                    ):
                         price = departures.price(ticket, method, now - started)
                         key = (state.name not in over, -state.rule.rank, price, -started)
                         able.append((key, ticket, method))

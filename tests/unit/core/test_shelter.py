@@ -158,6 +158,16 @@ def test_who_leaves_for_memory_is_not_excused() -> None:
     assert [Yield(leaving)] == [each for each in decisions if isinstance(each, Yield | Stay)]
 
 
+def test_who_may_only_be_frozen_or_stopped_at_a_checkpoint_is_not_evicted() -> None:
+    """Whichever of its ways comes first: it would lose what it did, and never agreed to that."""
+    dispatcher = worker()
+    running = leaver("optional", Method.FREEZE, Method.CHECKPOINT)
+    run(dispatcher, running)
+    look(dispatcher, 950, {running: 800}, NOW + 1)
+
+    assert [Yield(running)] == run(dispatcher, now=NOW + 1)
+
+
 def test_nobody_leaves_where_the_policy_says_so() -> None:
     """`evict = false`."""
     dispatcher = worker(evict=False)
