@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from math import ceil, floor
 from typing import NamedTuple
 
+from celery_budget.core.standing import Standing
+
 #: Most units of anything, and the latest time: the integers that a double holds exactly.
 MOST = 2**53 - 1
 
@@ -150,6 +152,7 @@ class Account:
             are no debt, and raising the limit brings them back first.
         spent: Units spent since it was opened, or since this number had reached `MOST`.
         holders: By worker; whoever reported last is last.
+        standings: Of a capacity, by worker, where there is something to tell; see `recall.py`.
     """
 
     rule: AccountRule
@@ -159,6 +162,7 @@ class Account:
     cut: int = 0
     spent: int = 0
     holders: dict[str, Holder] = field(default_factory=dict)
+    standings: dict[str, Standing] = field(default_factory=dict)
 
     @property
     def leased(self) -> int:
@@ -293,6 +297,7 @@ def amend(account: Account, rule: AccountRule, now: int) -> None:
         is_other = rule.is_capacity or old.is_capacity
         account.balance = _unheld(account) if is_other else min(account.balance, rule.full)
         account.cut = 0
+        account.standings = {}  # they share a place with `cut` in Redis
     account.at = now
     if rule.is_calendar and old.is_calendar:
         _change_calendar(account, old, now)

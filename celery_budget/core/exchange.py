@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from celery_budget.core.accounting import MOST, AccountRule, Known, Want
+from celery_budget.core.standing import NONE, Standing, problem_of
 
 #: Bounds the time for which one exchange keeps the ledger busy. On Redis an account costs 30 us,
 #: and 3 us more for each other worker that holds some of it: some 4 ms in all, of the 5 that others
@@ -33,6 +34,7 @@ class Line(NamedTuple):
         idle: Those of them for which it has no use.
         wants: What it needs more, by rank, most urgent first.
         known: What it last heard of the account, for a ledger that has lost it; None otherwise.
+        standing: What of a capacity urgent tickets claim here, and lesser ones could give back.
     """
 
     account: str
@@ -42,6 +44,7 @@ class Line(NamedTuple):
     idle: int = 0
     wants: tuple[Want, ...] = ()
     known: Known | None = None
+    standing: Standing = NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +95,8 @@ def _problem(line: Line) -> str:
     known = line.known
     if known and not (abs(known.balance) <= MOST and 0 <= known.at <= MOST >= known.out >= 0):
         return str(known)
-    return _rule_problem(line.rule) or _wants_problem(line.wants)
+    problem = _rule_problem(line.rule) or _wants_problem(line.wants)
+    return problem or problem_of(line.standing, MOST)
 
 
 def _rule_problem(rule: AccountRule) -> str:
@@ -124,6 +128,9 @@ class Granted(NamedTuple):
             microseconds; 0 when it was met or nobody can tell.
         is_contended: Whether other workers want some of it as well.
         others: Units that other workers hold.
+        owed: Of a capacity: units that this worker should take back from running tickets, for more
+            urgent ones, beyond what is leaving already.
+        owed_to: Rank of these more urgent ones, here or at other workers; 0 when nothing is owed.
     """
 
     units: int
@@ -131,6 +138,8 @@ class Granted(NamedTuple):
     free_at: int
     is_contended: bool = False
     others: int = 0
+    owed: int = 0
+    owed_to: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """The ledger in memory: the reference that the others are compared with, and for tests.
 
-One process only. Nothing here decides; `core/accounting.py` and `core/granting.py` do.
+One process only. Nothing here decides; `core/accounting.py`, `granting.py` and `recall.py` do.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from heapq import nlargest
 from threading import Lock
 
-from celery_budget.core import accounting, granting
+from celery_budget.core import accounting, granting, recall
 from celery_budget.core.accounting import Account
 from celery_budget.core.exchange import Answer, Granted, Line, Report
 from celery_budget.policy.live import Live
@@ -134,6 +134,10 @@ class MemoryLedger:
             want = holder.wants[0]
             free_at = accounting.free_at(account, want.least + want.floor, now)
             holder.asked_until = max(holder.asked_until, free_at + report.next_us)
+        owed = recall.Owed()
+        if account.rule.is_capacity:
+            recall.note(account, report.worker, line.standing)
+            owed = recall.call(account, report.worker)
         forget = accounting.forgotten_at(account, now)
         if forget > now:
             self._kept[line.account] = _Kept(account, forget)
@@ -141,7 +145,7 @@ class MemoryLedger:
             self._kept.pop(line.account, None)
         is_contended = granting.is_contended(account, report.worker)
         others = granting.others(account, report.worker, now)
-        return Granted(units, account.balance, free_at, is_contended, others)
+        return Granted(units, account.balance, free_at, is_contended, others, *owed)
 
     def _forget(self, now: int, most: int) -> None:
         """Drop what nobody needs; each time more is looked at than can have come."""

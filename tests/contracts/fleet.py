@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from celery_budget.core.accounting import AccountRule, Known, Want
 from celery_budget.core.exchange import Answer, Granted, Line, Report
+from celery_budget.core.standing import NONE, Standing
 from celery_budget.stores.protocols import Ledger
 
 MS = 1_000
@@ -85,9 +86,11 @@ class Worker:
         held: int = 0,
         idle: int = 0,
         known: Known | None = None,
+        standing: Standing = NONE,
     ) -> Granted:
         """Report on one account and give the answer to it."""
-        (granted,) = self.send(Line(account, rule, spent, held, idle, wants, known)).lines
+        line = Line(account, rule, spent, held, idle, wants, known, standing)
+        (granted,) = self.send(line).lines
         return granted
 
     def send(self, *lines: Line, room: int = 0) -> Answer:

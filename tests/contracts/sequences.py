@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from celery_budget.core.accounting import AHEAD, MOST, AccountRule, Known, Want
 from celery_budget.core.exchange import Line, Report
+from celery_budget.core.standing import NONE, ByRank, Standing
 
 SECOND = 1_000_000
 DAY = 86_400 * SECOND
@@ -90,6 +91,7 @@ def _line(random: Random, account: str, now: int) -> Line:
     return Line(
         account, rule, spent, held, random.randrange(held + 1), _wants(random, scale, now),
         _known(random, scale, now) if random.random() < 0.3 else None,
+        _standing(random, scale) if random.random() < 0.5 else NONE,
     )  # fmt: skip
 
 
@@ -136,3 +138,13 @@ def _wants(random: Random, scale: int, now: int) -> tuple[Want, ...]:
 def _known(random: Random, scale: int, now: int) -> Known:
     at = now - random.choice([random.randrange(30 * SECOND), random.randrange(DAY)])
     return Known(random.randrange(-scale // 3, scale), at, random.randrange(scale // 3))
+
+
+def _standing(random: Random, scale: int) -> Standing:
+    leaving = random.choice([0, 0, random.randrange(scale // 3)])
+    return Standing(_by_rank(random, scale), leaving, _by_rank(random, scale))
+
+
+def _by_rank(random: Random, scale: int) -> ByRank:
+    ranks = sorted(random.sample(range(4), random.randrange(4)))
+    return tuple((rank, random.randrange(1, scale // 3)) for rank in ranks)

@@ -11,6 +11,7 @@ from msgspec import MsgspecError, json, msgpack
 from celery_budget.core import accounting
 from celery_budget.core.accounting import Account, AccountRule, Holder, Want
 from celery_budget.core.exchange import Answer, Granted, Line, Report
+from celery_budget.core.standing import NONE, ByRank, Standing
 from celery_budget.errors import LedgerUnavailable
 from celery_budget.policy.live import Live
 from celery_budget.stores.redis.connect import prefix, text, translated
@@ -23,6 +24,8 @@ _encode = msgpack.Encoder().encode
 _decode = msgpack.Decoder().decode
 #: Fields before an account's holders, and of each holder before its wants; see `lua/account.lua`.
 _HEAD, _HOLDER = 13, 6
+#: Fields of a standing before its parts; see `lua/recall.lua`.
+_STANDING = 4
 
 
 class RedisLedger:
@@ -137,7 +140,14 @@ def _flat(line: Line) -> list[Any]:
     ]
     for want in line.wants:
         flat += want
-    return flat if line.known is None else [*flat, *line.known]
+    if line.known is not None:
+        flat += line.known
+    if line.standing != NONE:
+        claims, leaving, loose = line.standing
+        flat += [len(claims), leaving, len(loose)]
+        for part in claims + loose:
+            flat += part
+    return flat
 
 
 def _account(flat: list[Any]) -> tuple[Account, int]:
@@ -152,4 +162,26 @@ def _account(flat: list[Any]) -> tuple[Account, int]:
         wants = tuple(Want(*flat[at : at + 5]) for at in range(place, place + 5 * count, 5))
         holders[name] = Holder(out, idle, until, wants, asked_until)
         place += 5 * count
-    return Account(rule, balance, at, number, cut, spent, holders), forget
+    if not rule.is_capacity:
+        return Account(rule, balance, at, number, cut, spent, holders), forget
+    standings = _standings(cut or [])
+    return Account(rule, balance, at, number, 0, spent, holders, standings), forget
+
+
+def _standings(flat: list[Any]) -> dict[str, Standing]:
+    """Read standings as `lua/recall.lua` writes them."""
+    standings: dict[str, Standing] = {}
+    place = 0
+    while place < len(flat):
+        name, claims, leaving, loose = flat[place : place + _STANDING]
+        between = place + _STANDING + 2 * claims
+        after = between + 2 * loose
+        standings[name] = Standing(
+            _by_rank(flat[place + _STANDING : between]), leaving, _by_rank(flat[between:after])
+        )
+        place = after
+    return standings
+
+
+def _by_rank(flat: list[int]) -> ByRank:
+    return tuple(zip(flat[::2], flat[1::2], strict=True))

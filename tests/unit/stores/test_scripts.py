@@ -57,4 +57,4 @@ def test_every_fragment_is_used() -> None:
     names = {file.name.removesuffix(".lua") for file in LUA.iterdir()}
 
     scripts = {"exchange", "change", "learn", "count"}
-    assert {*scripts, "account", "share", "settle", "sketch"} == names
+    assert {*scripts, "account", "share", "recall", "settle", "sketch"} == names

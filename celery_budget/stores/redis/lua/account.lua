@@ -1,6 +1,7 @@
 -- account: how time, rules and reports change one account.  Mirrors core/accounting.py.
 -- An account is one flat array, as it is packed: {balance, at, number, cut, spent, forget, then its
--- rule: limit, window, burst, turns, number, begins, version, then its holders}; each holder is name,
+-- rule: limit, window, burst, turns, number, begins, version, then its holders}; a capacity, of which
+-- nothing is cut, has standings there instead: see recall.lua; each holder is name,
 -- out, idle, until, asked until, how many wants, and these: rank, units, least, since, floor.  Flat,
 -- because nested tables made an exchange three times as slow.  All numbers are integers below 2^53,
 -- times in microseconds.  `sums` is what holders have together: see leave().

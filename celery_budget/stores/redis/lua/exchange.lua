@@ -1,5 +1,5 @@
 -- exchange v1: settle a worker's report and give it what it may have.
--- Uses: account share settle
+-- Uses: account share recall settle
 -- KEYS[1] ledger    hash    epoch, was_lost, version                      {namespace} slot
 -- KEYS[2] worker    string  number of its last report
 -- KEYS[3] accounts  zset    name -> seconds when it may be forgotten, to the minute
@@ -8,8 +8,8 @@
 -- KEYS[6..] account string  packed, one for each line of the report
 -- ARGV[1] report: msgpack {worker, number, epoch, next_us, lines, room}; a line is as in settle.lua
 -- ARGV[2] lease, microseconds   ARGV[3] now, microseconds; "" for the server's clock
--- Returns msgpack {epoch, now, until, version, {{granted, balance, free_at, is_contended, others}, ...},
--- workers, room of the others}.
+-- Returns msgpack {epoch, now, until, version, {{granted, balance, free_at, is_contended, others,
+-- owed, owed to}, ...}, workers, room of the others}.
 -- Mirrors stores/memory.py exchange().
 local EXTRA_MS, WORKER_MS, INDEX_MS = 1000, 3600000, CALENDAR_KEPT_US / 1000 + 60000
 local MINUTE_US = 60000000

@@ -1,0 +1,144 @@
+-- recall: who is to take back how much of a capacity.  Mirrors core/recall.py.  Needs account.lua and
+-- share.lua before it.
+-- Standings are one flat array, at the place where a window has `cut`; 0 for none: {name, how many
+-- claims, leaving, how many loose, and of each of these rank and units, the next name, ...}.
+local STANDINGS = CUT
+local CLAIMS, LEAVING, LOOSE, FIRST_PART = 1, 2, 3, 4
+
+-- Bytes, not the order of some language: every server and every worker must tell the same.
+local function is_before(a, b)
+    for place = 1, min(#a, #b) do
+        local x, y = string.byte(a, place), string.byte(b, place)
+        if x ~= y then return x < y end
+    end
+    return #a < #b
+end
+
+-- Keep what is told of `worker`, and of others only where they hold or want something.
+local function note(account, worker, told)
+    local old, fresh, holders, place = account[STANDINGS], {}, {}, HOLDERS
+    if old == 0 and not told then return end
+    while place <= #account do
+        holders[account[place]] = true
+        place = place + 6 + 5 * account[place + 5]
+    end
+    if old ~= 0 then
+        place = 1
+        while place <= #old do
+            local after = place + FIRST_PART + 2 * (old[place + CLAIMS] + old[place + LOOSE])
+            if old[place] ~= worker and holders[old[place]] then
+                for at = place, after - 1 do fresh[#fresh + 1] = old[at] end
+            end
+            place = after
+        end
+    end
+    if told and holders[worker] then
+        fresh[#fresh + 1] = worker
+        for _, field in ipairs(told) do fresh[#fresh + 1] = field end
+    end
+    account[STANDINGS] = #fresh > 0 and fresh or 0
+end
+
+-- Read all standings.  Returns what each claims by rank, what is leaving, and what is loose.
+local function standings_of(account)
+    local flat, place, claimed, leaving, loose = account[STANDINGS], 1, {}, 0, {}
+    while place <= #flat do
+        local name, parts = flat[place], place + FIRST_PART
+        local between = parts + 2 * flat[place + CLAIMS]
+        local after = between + 2 * flat[place + LOOSE]
+        leaving = min(leaving + flat[place + LEAVING], MOST)
+        if between > parts then claimed[name] = {} end
+        for at = parts, between - 1, 2 do claimed[name][flat[at]] = flat[at + 1] end
+        for at = between, after - 1, 2 do
+            loose[#loose + 1] = {
+                name = name, rank = flat[at], units = flat[at + 1], is_claiming = between > parts}
+        end
+        place = after
+    end
+    return claimed, leaving, loose
+end
+
+-- Add up what is wanted and claimed by rank.  Returns a list, most urgent first.
+local function claims_of(account, claimed)
+    local by_rank, claims, place = {}, {}, HOLDERS
+    while place <= #account do
+        local mine, after = claimed[account[place]] or {}, place + 6 + 5 * account[place + 5]
+        for at = place + 6, after - 1, 5 do
+            local rank, wanted = account[at], account[at + 1]
+            local claim = by_rank[rank]
+            if not claim then
+                claim = {rank = rank, units = 0, wanted = 0, floor = 0, least = MOST}
+                by_rank[rank], claims[#claims + 1] = claim, claim
+            end
+            claim.wanted = min(claim.wanted + wanted, MOST)
+            local units = min(mine[rank] or 0, wanted)
+            if units > 0 then
+                claim.units = min(claim.units + units, MOST)
+                claim.least = min(claim.least, account[at + 2])
+                claim.floor = max(claim.floor, account[at + 4])
+            end
+        end
+        place = after
+    end
+    table.sort(claims, function(a, b) return a.rank < b.rank end)
+    return claims
+end
+
+local function whole(claim, room)
+    if claim.units <= room then return claim.units end
+    if claim.units == 0 or claim.least > room then return 0 end
+    return room - math.fmod(room, claim.least)
+end
+
+-- Take some of what is loose at a worker for leaving.  Its standing is the last: see note().
+local function leave_soon(flat, worker, loose, units)
+    local place = 1
+    while flat[place] ~= worker do
+        place = place + FIRST_PART + 2 * (flat[place + CLAIMS] + flat[place + LOOSE])
+    end
+    flat[place + LEAVING] = min(flat[place + LEAVING] + units, MOST)
+    local left, first = {}, place + FIRST_PART + 2 * flat[place + CLAIMS]
+    for _, part in ipairs(loose) do
+        -- By rank, the least urgent first.
+        if part.name == worker and part.units > 0 then table.insert(left, 1, part) end
+    end
+    for at = #flat, first, -1 do flat[at] = nil end
+    flat[place + LOOSE] = #left
+    for at, part in ipairs(left) do
+        flat[first + 2 * at - 2], flat[first + 2 * at - 1] = part.rank, part.units
+    end
+end
+
+-- Returns the units that a worker owes, and the rank to which; they count as leaving from now on.
+local function call(account, worker)
+    if account[STANDINGS] == 0 then return 0, 0 end
+    local claimed, leaving, loose = standings_of(account)
+    if not next(claimed) then return 0, 0 end
+    local left = min(max(account[BALANCE], 0) + leaving, MOST)
+    table.sort(loose, function(a, b)
+        if a.rank ~= b.rank then return a.rank > b.rank end
+        if a.is_claiming ~= b.is_claiming then return a.is_claiming end
+        return a.name ~= b.name and is_before(a.name, b.name)
+    end)
+    for _, claim in ipairs(claims_of(account, claimed)) do
+        local there = left
+        for _, part in ipairs(loose) do
+            if part.rank > claim.rank then there = min(there + part.units, MOST) end
+        end
+        local goal, mine = whole(claim, there - claim.floor), 0
+        local missing = goal > 0 and max(goal + claim.floor - left, 0) or 0
+        for _, part in ipairs(loose) do
+            if part.rank > claim.rank then
+                local units = min(part.units, missing)
+                part.units, missing, left = part.units - units, missing - units, left + units
+                if part.name == worker then mine = mine + units end
+            end
+        end
+        if mine > 0 then
+            leave_soon(account[STANDINGS], worker, loose, mine)
+            return mine, claim.rank
+        end
+        left = max(left - claim.wanted, 0)
+    end
+    return 0, 0
+end
