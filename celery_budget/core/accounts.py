@@ -5,39 +5,32 @@ Pure: the worker hands in the time and the ledger's answers, and carries away re
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import heappop, heappush
 from math import inf
+from types import MappingProxyType
 
 from celery_budget.core.accounting import AHEAD
-from celery_budget.core.admission import KEPT_S, Group, Verdict
-from celery_budget.core.allowance import Allowance
+from celery_budget.core.admission import Group, Verdict
+from celery_budget.core.allowance import KEPT_S, Allowance
 from celery_budget.core.calendar import Calendar
 from celery_budget.core.costing import costs_of
 from celery_budget.core.estimate import Profiles
 from celery_budget.core.exchange import MOST_LINES, Answer, Line
 from celery_budget.core.groups import Groups, Place
 from celery_budget.core.loss import Recollection, refill
-from celery_budget.core.needs import Needs, add_up, look_ahead, wants_of
+from celery_budget.core.needs import add_up, keep
 from celery_budget.core.register import Register
 from celery_budget.core.sketch import Profile
+from celery_budget.core.standing import NONE, Standing
+from celery_budget.core.teller import Teller, asked_again_us
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.budget import Action
 from celery_budget.policy.live import Pause
 from celery_budget.policy.model import OnLoss, Policy
 
-#: What is used up is asked for again after so many microseconds, whenever it may fill: another
-#: worker may have given some back.
-ASKED_AGAIN_US = 1_000_000
-
-#: Of an envelope that others have not used up, after so many: they give back what is left as soon
-#: as their tasks end, and until then nobody knows whether this one is refused.
-RETURNED_US = 200_000
-
-#: Not sooner than this, however soon it may fill: what is there may be kept for another worker.
-LEAST_WAIT_US = 50_000
-
-#: Most units that one line tells of; two of these are still below 2**53.
-MOST_TOLD = 2**52 - 1
+#: Nobody says how tickets stand to any capacity.
+_NO_STANDINGS: Mapping[Allowance, Standing] = MappingProxyType({})
 
 
 class Accounts:
@@ -56,6 +49,7 @@ class Accounts:
         is_heard: Whether the ledger answers; if not, open bands do not wait for it.
         is_urgent: Whether the ledger should be told something at once.
         is_moving: Whether something was spent, freed or asked for since the last report.
+        owing: Of which units were called back since `decide` has looked there last.
     """
 
     def __init__(
@@ -75,13 +69,15 @@ class Accounts:
         self.is_heard = True
         self.is_urgent = False
         self.is_moving = False
+        self.owing: dict[Allowance, None] = {}
         self._workers = 1
-        self._calendar = calendar
-        # Two reports may be lost before the lease is.
-        self._renewed_s = lease_s / 3
         self._blocked: dict[Group, None] = {}
+        #: Whose slots are on their way: for how many tickets, and until when units are kept.
+        self._kept: dict[Group, tuple[int, float]] = {}
         self._drawn: dict[Group, None] = {}
         self._recollection = Recollection()
+        # Two reports may be lost before the lease is.
+        self._teller = Teller(calendar, self._recollection, renewed_s=lease_s / 3)
         self._number = 0
 
     @property
@@ -126,18 +122,17 @@ class Accounts:
         lacking = verdict.allowance
         assert lacking is not None
         self._number += 1
-        group.needs = costs
+        group.wait(lacking, costs, self._number, now)
+        self._kept.pop(group, None)
         self._blocked[group] = None
         self.is_moving = True
         if not lacking.is_exhausted:
             self.is_urgent = True
         active = self._register.active
         woken: list[Group] = []
-        for allowance, units in zip(group.allowances, costs, strict=True):
+        for allowance in group.allowances:
             active[allowance.name] = allowance
-            if allowance is lacking:
-                group.wait(allowance, units, self._number, now)
-            elif allowance.waiting and allowance.free > 0:
+            if allowance is not lacking and allowance.waiting and allowance.free > 0:
                 woken += self.woken(allowance)
         return woken
 
@@ -148,16 +143,42 @@ class Accounts:
 
     def woken(self, allowance: Allowance) -> list[Group]:
         """Give the groups that have waited for an allowance and may go on with what is free."""
-        groups = []
+        groups, kept = [], []
         free = allowance.free
         while (first := allowance.first_waiting()) is not None and free >= first[4]:
             free -= first[4]
+            if first[3].waits_for is not allowance:
+                kept.append(heappop(allowance.waiting))
+                continue
             self.unblocked(first[3])
             groups.append(first[3])
+        for place in kept:
+            heappush(allowance.waiting, place)
         return groups
+
+    @property
+    def blocked(self) -> Iterable[Group]:
+        """Groups that wait, or were taken out; who began first comes first."""
+        return self._blocked
+
+    def keep(self, group: Group, costs: tuple[int, ...], count: int, now: float) -> None:
+        """Give nothing back that a group needs to start when slots come for which it waits.
+
+        Args:
+            group: Waits for nothing else.
+            costs: Of the first of its tickets.
+            count: Slots that are on their way.
+            now: Unix seconds.
+        """
+        group.needs = costs
+        self._kept[group] = min(count, group.ready), now + KEPT_S
 
     def reserve(self, group: Group, costs: tuple[int, ...]) -> None:
         """Set aside what a ticket that starts is expected to use."""
+        if self._kept and group in self._kept:
+            count, until = self._kept.pop(group)
+            if count > 1:
+                self._kept[group] = count - 1, until
         group.reserve(costs)
         self.is_moving = True
         self._drawn[group] = None
@@ -175,7 +196,7 @@ class Accounts:
         for allowance in group.allowances:
             if now >= allowance.returns_at:
                 self.is_urgent = True
-            elif allowance.waiting:
+            if allowance.waiting:
                 woken += self.woken(allowance)
         return woken
 
@@ -216,13 +237,20 @@ class Accounts:
         for group in list(self._blocked):
             self.unblocked(group)
 
-    def lines(self, now: float, ledger_us: int, slots: int) -> tuple[Line, ...]:
+    def lines(
+        self,
+        now: float,
+        ledger_us: int,
+        slots: int,
+        standings: Mapping[Allowance, Standing] = _NO_STANDINGS,
+    ) -> tuple[Line, ...]:
         """Write the lines of a report; what they tell is not told again.
 
         Args:
             now: Unix seconds.
             ledger_us: What the ledger's clock shows about now, microseconds.
             slots: Of the worker.
+            standings: How its tickets stand to capacities; see `standings.py`.
         """
         self.is_urgent = False
         active = self._register.active
@@ -231,7 +259,12 @@ class Accounts:
         self._drawn.clear()
         for group in [group for group in self._blocked if group.waits_for is None]:
             del self._blocked[group]  # all its tickets were taken out
-        needs = add_up(self._blocked, now, ledger_us, slots)
+        needs = add_up(self._blocked, now, ledger_us, slots, standings)
+        for group, (count, until) in list(self._kept.items()):
+            if now < until and group.tenants:
+                keep(needs, group, count)
+            else:
+                del self._kept[group]
         self._register.advance(needs)
         self.is_moving = False
         lines: list[Line] = []
@@ -240,7 +273,13 @@ class Accounts:
                 self.is_urgent = True
                 break
             name, allowance = active.popitem(last=False)
-            line = self._line(allowance, needs.get(allowance, {}), now, ledger_us)
+            line = self._teller.line(
+                allowance,
+                needs.get(allowance, {}),
+                standings.get(allowance, NONE),
+                now,
+                ledger_us,
+            )
             if line is not None:
                 lines.append(line)
             if allowance.held or allowance.waiting or line is not None:
@@ -250,47 +289,6 @@ class Accounts:
         lines += self._recollection.lines(MOST_LINES - len(lines), active)
         self._register.leave(self.groups.sweep(now))
         return tuple(lines)
-
-    def _line(self, allowance: Allowance, needs: Needs, now: float, ledger_us: int) -> Line | None:
-        """Write the line of one account; None when there is nothing to tell."""
-        if allowance.is_time:
-            return None
-        needed = sum(units for units, _, _ in needs.values())
-        ahead = look_ahead(allowance, now)
-        kept = needed if now >= allowance.returns_at else needed + ahead
-        allowance.free = min(allowance.free, kept)
-        if needs and allowance.is_exhausted and allowance.free < needs[min(needs)][1]:
-            # Too little for anybody here: with what others have so it may be enough for one.
-            allowance.free = min(allowance.free, 0)
-        wants = wants_of(allowance, needs, ahead, ledger_us)
-        again_us = RETURNED_US if allowance.may_return else ASKED_AGAIN_US
-        is_early = allowance.is_exhausted and ledger_us < min(
-            allowance.free_at, allowance.asked_us + again_us
-        )
-        held = min(allowance.held, MOST_TOLD)
-        # After a long loss of the ledger, what is more than a number can carry comes next time.
-        spent = min(allowance.spent, MOST_TOLD)
-        allowance.free = max(0, allowance.free)
-        allowance.spent -= spent
-        allowance.used = 0
-        is_due = held > 0 and now >= allowance.told + self._renewed_s
-        if not (spent or (wants and not is_early) or held != allowance.held_told or is_due):
-            return None
-        if wants:
-            allowance.asked_us = ledger_us
-        allowance.told, allowance.held_told = now, held
-        if allowance.budget.window is not None and allowance.budget.window.calendar:
-            window = self._calendar(allowance.budget.window, ledger_us)
-            allowance.rule = allowance.rule._replace(number=window.number, begins=window.begins)
-        return Line(
-            allowance.name,
-            allowance.rule,
-            spent,
-            held,
-            max(0, allowance.free - needed),
-            wants,
-            self._recollection.of(allowance.name),
-        )
 
     def heard(self, lines: Sequence[Line], answer: Answer, now: float) -> list[Group]:
         """Take what the ledger has granted, and give the groups that may go on.
@@ -318,11 +316,11 @@ class Accounts:
                 continue
             allowance.free += granted.units
             allowance.held_told += granted.units
-            allowance.is_contended = granted.is_contended
-            if not (granted.is_contended and allowance.is_capacity):
-                allowance.returns_at = inf
-            elif allowance.returns_at == inf:
-                allowance.returns_at = now + KEPT_S
+            allowance.share(granted, line.standing, now)
+            if granted.owed:
+                self.owing[allowance] = None
+            # Whoever was called on tells soon what comes of it.
+            self.is_moving |= granted.owed > 0 or line.standing.leaving > 0
             need = line.wants[0] if line.wants and line.wants[0].rank < AHEAD else None
             if need is not None:
                 allowance.lacks(granted, need.least)
@@ -393,13 +391,4 @@ class Accounts:
         Returns:
             Microseconds of the ledger's clock; in the past when it should be asked for now.
         """
-        return min(
-            (
-                allowance.asked_us + RETURNED_US
-                if allowance.may_return
-                else max(allowance.free_at, allowance.asked_us + LEAST_WAIT_US)
-                for group in self._blocked
-                if (allowance := group.waits_for) is not None and allowance.free_at
-            ),
-            default=inf,
-        )
+        return min(map(asked_again_us, self._blocked), default=inf)

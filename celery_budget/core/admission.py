@@ -11,20 +11,16 @@ from heapq import heappush
 from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
+from celery_budget.core.allowance import KEPT_S, Allowance
 from celery_budget.policy.budget import Action
 
 if TYPE_CHECKING:
-    from celery_budget.core.allowance import Allowance
     from celery_budget.core.fairness import Tenant
     from celery_budget.policy.live import Pause
     from celery_budget.policy.model import OnLoss
 
 # Looking a member up in its enum costs 0.2 us on Python 3.11.
 _HOLD, _DEGRADE, _DEMOTE, _SHED = Action.HOLD, Action.DEGRADE, Action.DEMOTE, Action.SHED
-
-#: What other workers want goes back to the ledger, which knows who waits longest, only after so
-#: many seconds: handing it over takes some 50 ms, in which nobody runs.
-KEPT_S = 1.0
 
 #: Which of two things to do when two budgets ask for different ones.
 _GRAVITY = {_HOLD: 1, _DEMOTE: 2, _SHED: 3}
@@ -58,6 +54,7 @@ class Group:
         resources: Of the allowances, in their order.
         excused: Those whose lack does not keep its tickets from starting: they were demoted
             for it.
+        preempts: Whether the band does.
         is_tight: Whether its tickets wait for memory of their worker's node, whatever they draw on.
         is_blocked: Whether its tickets wait for a budget, or for memory; the queue's matter.
         tenants: Who has tickets in it; the queue's matter.
@@ -83,6 +80,7 @@ class Group:
         "number",
         "on_loss",
         "pause",
+        "preempts",
         "rank",
         "resources",
         "since",
@@ -99,9 +97,11 @@ class Group:
         excused: frozenset[str] = frozenset(),
         pause: Pause | None = None,
         *,
+        preempts: bool = False,
         is_tight: bool = False,
     ) -> None:
         self.rank = rank
+        self.preempts = preempts
         self.is_tight = is_tight
         self.pause = pause
         self.allowances = allowances
@@ -161,7 +161,7 @@ class Group:
         for allowance, units, is_excused in zip(self.allowances, costs, self.excused, strict=True):
             asked = allowance.action
             is_degraded |= allowance.degrades
-            if allowance.free < units or (allowance.waiting and self._is_behind(allowance)):
+            if allowance.free < units or (allowance.waiting and self._is_behind(allowance, units)):
                 asked = allowance.asks_for
             if asked is None or is_excused:
                 continue
@@ -173,17 +173,61 @@ class Group:
             return _DEGRADED if is_degraded else _ADMITTED
         return Verdict(action, why, is_degraded)
 
-    def _is_behind(self, allowance: Allowance) -> bool:
-        """Tell whether another group was there first."""
-        first = allowance.first_waiting()
-        return first is not None and first[0] < self.rank
+    @property
+    def ready(self) -> int:
+        """How many of its tickets wait for a slot only."""
+        return sum(line.live for each in self.tenants for line in each.lines if line.group is self)
 
-    def wait(self, allowance: Allowance, units: int, number: int, now: float) -> None:
-        """Take a place in the line for an allowance."""
-        self.waits_for = allowance
+    def _is_for_here(self, allowance: Allowance) -> bool:
+        """Tell whether units that come free were called back for tickets that wait here."""
+        claims = allowance.standing.claims
+        if not claims or claims[0][0] >= self.rank or claims[0][0] > allowance.owed_to:
+            return False
+        first = allowance.first_waiting()
+        return first is not None and first[0] == claims[0][0]
+
+    def _is_behind(self, allowance: Allowance, units: int) -> bool:
+        """Tell whether another group was there first, and leaves too little."""
+        first = allowance.first_waiting()
+        if first is None or first[0] >= self.rank:
+            return False
+        return first[3].waits_for is allowance or allowance.free - first[4] < units
+
+    def wait(self, lacking: Allowance, costs: tuple[int, ...], number: int, now: float) -> None:
+        """Take a place in the line for an allowance.
+
+        A group that preempts also stands in the lines before, for units of capacities that it has
+        there: others may have left for these.
+
+        Args:
+            lacking: For which it waits.
+            costs: What the first of its tickets needs of each allowance.
+            number: Of its place.
+            now: Unix seconds.
+        """
+        self.waits_for = lacking
+        self.needs = costs
         self.number = number
         self.since = now
-        heappush(allowance.waiting, (self.rank, now, number, self, units))
+        for allowance, units in zip(self.allowances, costs, strict=True):
+            if allowance is lacking:
+                heappush(allowance.waiting, (self.rank, now, number, self, units))
+                break
+            if (
+                self.preempts
+                and lacking.is_capacity
+                and allowance.is_capacity
+                and allowance.free >= units
+            ):
+                heappush(allowance.waiting, (self.rank, now, number, self, units))
+
+    def stands_in(self, allowance: Allowance) -> bool:
+        """Tell whether it has a place in the line for an allowance in which it once took one."""
+        lacking = self.waits_for
+        if lacking is None or lacking is allowance or not lacking.is_exhausted:
+            return lacking is not None
+        # What it lacks may take long, but where lesser tickets are about to leave for it.
+        return any(rank == self.rank for rank, _ in lacking.standing.claims)
 
     def reserve(self, costs: tuple[int, ...]) -> None:
         """Set aside what a ticket that starts is expected to use."""
@@ -211,7 +255,7 @@ class Group:
             if not allowance.is_capacity:
                 allowance.free += units - actual
                 allowance.spent += actual
-            elif now < allowance.returns_at:
+            elif now < allowance.returns_at or self._is_for_here(allowance):
                 allowance.free += units
             else:
                 is_awaited = True

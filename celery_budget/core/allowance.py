@@ -9,13 +9,18 @@ from heapq import heappop
 from math import inf
 from typing import TYPE_CHECKING
 
-from celery_budget.core.accounting import Account, AccountRule
+from celery_budget.core.accounting import AHEAD, Account, AccountRule
+from celery_budget.core.standing import NONE, Standing
 from celery_budget.policy.budget import Action, BudgetRule
 from celery_budget.policy.envelope import DEADLINE
 
 if TYPE_CHECKING:
     from celery_budget.core.admission import Group
     from celery_budget.core.exchange import Granted
+
+#: What other workers want goes back to the ledger, which knows who waits longest, only after so
+#: many seconds: handing it over takes some 50 ms, in which nobody runs.
+KEPT_S = 1.0
 
 # Looking a member up in its enum costs 0.2 us on Python 3.11.
 _HOLD, _DEGRADE = Action.HOLD, Action.DEGRADE
@@ -45,7 +50,8 @@ class Allowance:
         is_contended: Whether other workers want some of it too, as last heard.
         returns_at: From when on units of a capacity that come free go to the ledger, Unix seconds;
             inf while no other worker wants some.
-        waiting: Groups that wait for it, as a heap: rank, since when, number, group, units.
+        waiting: Groups that wait for it, or keep others from it while they wait for something else,
+            as a heap: rank, since when, number, group, units.
         told: When a report last spoke of it, Unix seconds.
         asked_us: When it was last asked for, microseconds of the ledger's clock.
         held_told: Units that the ledger believes to be held here.
@@ -57,6 +63,10 @@ class Allowance:
         is_time: Whether it stands for the time of an envelope, of which the ledger never hears.
         may_return: Of an envelope's: whether what was too little may become enough, because it is
             kept for others or not yet spent by those who have it.
+        standing: How tickets here stood to it, as last told.
+        owed: Units to be taken back from running tickets, of whom nobody was asked yet.
+        owed_to: Rank of the tickets, here or elsewhere, for which some were called back last;
+            `AHEAD`, beyond all ranks, when nobody waits for that.
     """
 
     __slots__ = (
@@ -79,6 +89,8 @@ class Allowance:
         "looked",
         "may_return",
         "name",
+        "owed",
+        "owed_to",
         "pace",
         "rank",
         "reserved",
@@ -87,6 +99,7 @@ class Allowance:
         "returns_at",
         "rule",
         "spent",
+        "standing",
         "step",
         "told",
         "used",
@@ -130,6 +143,9 @@ class Allowance:
         self.ends = inf if budget.window is None else budget.window.ends
         self.is_time = self.resource == DEADLINE and self.ends < inf
         self.may_return = False
+        self.standing: Standing = NONE
+        self.owed = 0
+        self.owed_to = AHEAD
 
     def amend(
         self, budget: BudgetRule, rule: AccountRule, reserves: tuple[tuple[int, int], ...]
@@ -143,9 +159,12 @@ class Allowance:
             # What was granted was a part of something else.
             self.is_capacity = rule.is_capacity
             self.free = 0
+            self.standing = NONE
+            self.owed = 0
         self.action = None
         self.degrades = self.is_used_up = False
         self.returns_at = inf
+        self.owed_to = AHEAD
 
     @property
     def held(self) -> int:
@@ -180,6 +199,26 @@ class Allowance:
                 self.action = action
                 self.degrades |= action is _DEGRADE
 
+    def share(self, granted: Granted, standing: Standing, now: float) -> None:
+        """Take note of what others want of it, and of what is called back from running tickets.
+
+        Args:
+            granted: The ledger's answer.
+            standing: As it was told.
+            now: Unix seconds.
+        """
+        self.is_contended = granted.is_contended
+        if not (granted.is_contended and self.is_capacity):
+            self.returns_at = inf
+        elif granted.owed:
+            self.returns_at = min(self.returns_at, now)  # it is for whoever called it back
+        elif self.returns_at == inf:
+            self.returns_at = now + KEPT_S
+        if granted.owed:
+            self.owed, self.owed_to = granted.owed, granted.owed_to
+        elif not standing.leaving:
+            self.owed_to = AHEAD
+
     @property
     def asks_for(self) -> Action:
         """What to do with tickets for which it has too little."""
@@ -194,11 +233,11 @@ class Allowance:
         self.may_return = False
 
     def first_waiting(self) -> tuple[int, float, int, Group, int] | None:
-        """Show the group that gets some of it next."""
+        """Show the group that gets some of it next, or has some that is kept for it."""
         waiting = self.waiting
         # A group that waits again, for another amount, has another number.
         while waiting and not (
-            waiting[0][3].waits_for is self and waiting[0][2] == waiting[0][3].number
+            waiting[0][2] == waiting[0][3].number and waiting[0][3].stands_in(self)
         ):
             heappop(waiting)
         return waiting[0] if waiting else None

@@ -128,6 +128,10 @@ class BandState:
         """Whether its work is left to other nodes where this one is under pressure."""
         return not self.rule.preempts and self.rule.rank > 0
 
+    def is_owed(self, now: float) -> bool:
+        """Tell whether it is owed its minimum share, so that none of its tickets gives way."""
+        return self.share is not None and self.share.is_due(now)
+
     def learn(self, service_s: float, slots: int) -> None:
         """Follow the service time of a ticket that ended.
 

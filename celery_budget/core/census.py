@@ -93,6 +93,18 @@ class Census:
         """The largest need of the node by its limit; None where nobody looks."""
         return None if self._node is None else self._node.pressure.need
 
+    def urgent_room(self) -> int:
+        """Tell how many urgent tickets could start that are not held here yet."""
+        urgent = self._order.urgent
+        return self._room_for(urgent[0]) if urgent else 0
+
+    def _room_for(self, state: BandState) -> int:
+        """Tell how many more tickets of a band that preempts could start than wait for slots."""
+        free = self.free
+        usable = min(free, max(0, self._preemption.unkept(free) + state.unfilled))
+        waiting = sum(other.queue.length for other in self._order.urgent)
+        return max(0, usable + self._preemption.room(state) - waiting)
+
     def work_s(self, queued: Mapping[str, float]) -> float:
         """Tell how much work waits, here and in the broker, slot-seconds.
 

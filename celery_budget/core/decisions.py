@@ -75,11 +75,14 @@ class Yield:
 
     Attributes:
         ticket: Keeps its slot until it leaves.
-        cause: The ticket that needs the slot; None where the node needs the memory.
+        cause: The ticket that needs the slot; None where the node needs the memory, or others what
+            it has of an account.
+        account: The name of that; "" otherwise.
     """
 
     ticket: Ticket
     cause: Ticket | None = None
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,11 +91,14 @@ class Evict:
 
     Attributes:
         ticket: Keeps its slot until it has ended.
-        cause: The ticket that needs the slot; None where the node needs the memory.
+        cause: The ticket that needs the slot; None where the node needs the memory, or others what
+            it has of an account.
+        account: The name of that; "" otherwise.
     """
 
     ticket: Ticket
     cause: Ticket | None = None
+    account: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -37,6 +37,9 @@ _MOST_DOUBLED = 21
 #: Share of the newest observation in what is expected of a task type.
 _NEWEST = 0.5
 
+#: What of the node tickets are asked to leave for; else it is the name of an account.
+MEMORY = ""
+
 #: Task ids whose departures are remembered, and task types whose way to leave is.
 _REMEMBERED = 10_000
 
@@ -51,8 +54,8 @@ class Departures:
         #: When each was asked, the earliest first.
         self._asked: dict[Ticket, float] = {}
         self._evicted: set[Ticket] = set()
-        #: Asked for their memory: they leave though nobody waits for their slots.
-        self._bound: set[Ticket] = set()
+        #: Asked for what they take: they leave though nobody waits for their slots.
+        self._bound: dict[Ticket, str] = {}
         #: How long a task type takes to leave, seconds.
         self._expected: dict[str, float] = {}
         #: How often each id has left.
@@ -114,20 +117,30 @@ class Departures:
         return started + self._rest(ticket, method)
 
     def is_bound(self, ticket: Ticket) -> bool:
-        """Tell whether a ticket was asked to leave for its memory."""
+        """Tell whether a ticket was asked to leave for what it takes."""
         return ticket in self._bound
 
-    def ask(self, ticket: Ticket, method: Method, now: float, *, is_bound: bool = False) -> None:
+    def bound_for(self, ticket: Ticket) -> str | None:
+        """Tell for what of it a ticket was asked to leave; None: for its slot, or it was not."""
+        return self._bound.get(ticket)
+
+    def was_asked(self, ticket: Ticket, since: float) -> bool:
+        """Tell whether a ticket was asked to leave after a time."""
+        return self._asked.get(ticket, -inf) > since
+
+    def ask(
+        self, ticket: Ticket, method: Method, now: float, *, bound_for: str | None = None
+    ) -> None:
         """Take note that a ticket is asked to leave, or told to.
 
         Args:
             ticket: Of those that started.
             method: How.
             now: Unix seconds.
-            is_bound: Whether it is for its memory.
+            bound_for: An account, or `MEMORY`, if it is for that; None: for its slot.
         """
-        if is_bound:
-            self._bound.add(ticket)
+        if bound_for is not None:
+            self._bound.setdefault(ticket, bound_for)
         self._asked.pop(ticket, None)
         self._asked[ticket] = now
         if method is Method.EVICT:
@@ -137,7 +150,7 @@ class Departures:
         """Take note that a ticket could not be asked."""
         self._asked.pop(ticket, None)
         self._evicted.discard(ticket)
-        self._bound.discard(ticket)
+        self._bound.pop(ticket, None)
 
     def is_coming(self, ticket: Ticket, now: float) -> bool:
         """Tell whether the slot of a ticket is on its way, or will be free in any case."""
@@ -174,7 +187,7 @@ class Departures:
             has_left: Whether it comes back to do the rest.
         """
         self._able.discard(ticket)
-        self._bound.discard(ticket)
+        self._bound.pop(ticket, None)
         asked = self._asked.pop(ticket, None)
         if ticket in self._evicted:
             self._evicted.discard(ticket)

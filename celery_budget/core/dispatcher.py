@@ -81,6 +81,8 @@ class Dispatcher(Shelter):
             throttling.hold_back(self.slots, now)
         if preemption.is_on:
             preemption.now = now
+        if self.accounts is not None and self.accounts.owing:
+            self._give_back(self.accounts.owing, now)
         node = self._node
         processors = None if node is None else node.processors
         if processors is not None and processors.is_changed:
@@ -184,16 +186,6 @@ class Dispatcher(Shelter):
             return Return(taken, Reason.NO_SLOT)
         return until
 
-    def urgent_room(self) -> int:
-        """Tell how many urgent tickets could start that are not held here yet."""
-        urgent = self._order.urgent
-        if not urgent:
-            return 0
-        free = self.free
-        usable = min(free, max(0, self._preemption.unkept(free) + urgent[0].unfilled))
-        waiting = sum(state.queue.length for state in urgent)
-        return max(0, usable + self._preemption.room(urgent[0]) - waiting)
-
     def _borrow(self, now: float) -> tuple[BandState | None, Reason]:
         """Choose what may use a slot that is kept for a band, as it would give way to that."""
         state, reason = self._order.choose(1, now)
@@ -237,6 +229,7 @@ class Dispatcher(Shelter):
                     # on its way to that one for the next.
                     self._fenced = first
                 if decision is not None or is_room:
+                    self._keep(ticket, now)
                     return decision, decision is None
                 break
             waiting += cause.queue.length

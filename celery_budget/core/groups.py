@@ -124,7 +124,14 @@ class Groups:
         for allowance in allowances:
             allowance.groups += 1
         band = self._bands[ticket.band]
-        return Group(band.rank, tuple(allowances), band.on_ledger_loss, ticket.excused, pause)
+        return Group(
+            band.rank,
+            tuple(allowances),
+            band.on_ledger_loss,
+            ticket.excused,
+            pause,
+            preempts=band.preempts,
+        )
 
     def _pause(self, ticket: Ticket) -> Pause | None:
         """Find the pause that keeps a ticket from starting: the one that lasts longest."""

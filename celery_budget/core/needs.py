@@ -5,12 +5,13 @@ Used by `accounts.py` alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from math import inf, log
 
 from celery_budget.core.accounting import AHEAD, Want
 from celery_budget.core.admission import Group
 from celery_budget.core.allowance import Allowance
+from celery_budget.core.standing import NONE, Standing
 
 #: One execution started, one slot in use.
 ONE = 1_000_000
@@ -37,13 +38,21 @@ ASKED_PER_SLOT = 16
 #: Nothing is kept for a ticket that lacks something else for longer than this, microseconds.
 PATIENCE_US = 1_000_000
 
+#: Nor for longer than this where that was claimed from lesser tickets: a second until their worker
+#: hears of it, and five in which whoever is asked to leave does (`DEAF_S`, `evict_grace`).
+CLAIMED_US = 6_000_000
+
 #: Units, the least of them that is of any use, and since when they are needed (Unix seconds), by
 #: rank.
 Needs = dict[int, tuple[int, int, float]]
 
 
 def add_up(
-    groups: Iterable[Group], now: float, ledger_us: int, slots: int
+    groups: Iterable[Group],
+    now: float,
+    ledger_us: int,
+    slots: int,
+    standings: Mapping[Allowance, Standing],
 ) -> dict[Allowance, Needs]:
     """Add up what waiting groups need of each allowance.
 
@@ -56,6 +65,7 @@ def add_up(
         now: Unix seconds.
         ledger_us: What the ledger's clock shows about now, microseconds.
         slots: Of the worker.
+        standings: How tickets here stand to capacities.
     """
     needs: dict[Allowance, Needs] = {}
     for group in groups:
@@ -65,7 +75,9 @@ def add_up(
         if lacking.free_at:
             is_long = lacking.free_at > ledger_us + PATIENCE_US
         else:
-            is_long = lacking.is_exhausted and now > group.since + PATIENCE_US / 1e6
+            is_claimed = group.rank in dict(standings.get(lacking, NONE).claims)
+            patience_us = CLAIMED_US if is_claimed else PATIENCE_US
+            is_long = lacking.is_exhausted and now > group.since + patience_us / 1e6
         is_before = True
         for allowance, units in zip(group.allowances, group.needs, strict=True):
             if allowance is lacking:
@@ -73,14 +85,32 @@ def add_up(
             elif is_long or (lacking.is_exhausted and not is_before):
                 continue
             most = slots if allowance.is_capacity else ASKED_PER_SLOT * slots
-            wanted = units * min(group.live, most)
-            known = needs.setdefault(allowance, {})
-            total, least, since = known.get(group.rank, (0, units, group.since))
-            full = allowance.full
-            if allowance.resource in COUNTED:
-                full = full // ONE * ONE
-            known[group.rank] = (min(total + wanted, full), least, min(since, group.since))
+            _add(needs, group, allowance, units, min(group.live, most))
     return needs
+
+
+def keep(needs: dict[Allowance, Needs], group: Group, count: int) -> None:
+    """Add what tickets of a group need that wait for a slot only.
+
+    Args:
+        needs: Modified.
+        group: Its `needs` are those of the first of its tickets.
+        count: How many tickets.
+    """
+    for allowance, units in zip(group.allowances, group.needs, strict=True):
+        _add(needs, group, allowance, units, count)
+
+
+def _add(
+    needs: dict[Allowance, Needs], group: Group, allowance: Allowance, units: int, count: int
+) -> None:
+    """Add what so many tickets of a group need of one allowance."""
+    known = needs.setdefault(allowance, {})
+    total, least, since = known.get(group.rank, (0, units, group.since))
+    full = allowance.full
+    if allowance.resource in COUNTED:
+        full = full // ONE * ONE
+    known[group.rank] = (min(total + units * count, full), least, min(since, group.since))
 
 
 def look_ahead(allowance: Allowance, now: float) -> int:

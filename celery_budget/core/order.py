@@ -119,6 +119,10 @@ class Order:
         total = sum(s.rule.weight for s in shared if s.running or s.queue.length or s.queue.blocked)
         return {s.name for s in shared if s.running * total > self._slots * s.rule.weight}
 
+    def is_preempting(self, rank: int) -> bool:
+        """Tell whether there is a band of a rank, and running tickets give way to it."""
+        return rank < len(self.bands) and self.bands[rank].rule.preempts
+
     def below(self, state: BandState) -> BandState | None:
         """Give the next less urgent band; None for the last."""
         place = state.rule.rank + 1

@@ -51,7 +51,7 @@ class Preemption:
         outside: Tickets that were started and use no slot: frozen, or beside the slots.
         max_freeze_s: Longest time for which one is frozen at a stretch, seconds.
         now: Unix seconds, as the dispatcher knows it.
-        relief: Lets tickets leave for their memory.
+        relief: Lets tickets leave for what they take.
         still: Tickets that are frozen in slots of their own, as they would keep busy a processor
             that a more urgent one needs.
     """
@@ -288,7 +288,7 @@ class Preemption:
         ):
             return None
         # One whose band is owed its minimum share would have to go on at once.
-        is_due = is_owed(state, now)
+        is_due = state.is_owed(now)
         if method is not Method.FREEZE:
             if is_due or self._departures.may_leave(ticket, method, started, now) > now:
                 return None
@@ -394,7 +394,7 @@ class Preemption:
             if ticket in self.still:
                 continue
             state = self._running[ticket][0]
-            place = (not (ticket in self._frozen and is_owed(state, now)), state.rule.rank)
+            place = (not (ticket in self._frozen and state.is_owed(now)), state.rule.rank)
             if best is None or place < best:
                 best, chosen = place, ticket
         return None if chosen is None or best is None else (chosen, not best[0])
@@ -438,8 +438,3 @@ class Preemption:
             self._count(ticket, state, -1)
         is_awaited = self._departures.ended(ticket, now, has_left=has_left)
         return self._frozen_s.pop(ticket, 0.0), is_awaited
-
-
-def is_owed(state: BandState, now: float) -> bool:
-    """Tell whether a band may start something in any case, for its minimum share."""
-    return state.share is not None and state.share.is_due(now)

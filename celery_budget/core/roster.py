@@ -247,7 +247,9 @@ class Roster(Census):
         if self._node is not None:
             is_bound = self._preemption.relief.is_bound(ticket)
             self._node.ended(ticket, usage if ran else NOTHING_USED, now, is_bound=is_bound)
-        frozen_s = self._vacate(ticket, state, now, has_left=has_left) if ticket.methods else 0.0
+        frozen_s, is_awaited = 0.0, False
+        if ticket.methods:
+            frozen_s, is_awaited = self._preemption.ended(ticket, state, now, has_left=has_left)
         if self._node is not None and self._node.processors is not None:
             cpu_us = usage.get("cpu") if ran else None
             self._node.processors.ended(ticket, cpu_us, now - started - frozen_s)
@@ -291,13 +293,9 @@ class Roster(Census):
             woken = self.accounts.ended(ticket, costs, usage, now, ran=ran, is_whole=not has_left)
             if woken:
                 self.wake(woken, now)
-
-    def _vacate(self, ticket: Ticket, state: BandState, now: float, *, has_left: bool) -> float:
-        """Keep the slot of a ticket for whom it was to leave; tell how long it was frozen."""
-        frozen_s, is_awaited = self._preemption.ended(ticket, state, now, has_left=has_left)
         if is_awaited and self._fenced is None:
-            self._fenced = next((other for other in self._order.urgent if other.queue.length), None)
-        return frozen_s
+            # Also for whom the units of an account were needed, and have just come free.
+            self._fenced = next((other for other in order.urgent if other.queue.length), None)
 
     def _take(self, entry: Entry) -> Ticket:
         """Take a held ticket out without starting it."""

@@ -1,9 +1,10 @@
-"""The shelter: keeps what the node has too little for from starting, and lets it leave.
+"""The shelter: keeps what there is too little for from starting, and lets lesser work leave for it.
 
 Lesser bands are closed while the node is under pressure; a ticket that would take more memory than
 is left waits aside, and others go on. Both go back to the broker, where workers on other nodes can
-have them. While urgent tickets need the processors, lesser ones stand still. Used by the dispatcher
-alone. Rules: docs/explanation/node-pressure.md.
+have them. While urgent tickets need the processors, lesser ones stand still. Units of a capacity are
+taken back from lesser tickets for more urgent ones, wherever in the fleet these wait. Used by the
+dispatcher alone. Rules: docs/explanation/node-pressure.md, docs/explanation/preemption.md.
 """
 
 from __future__ import annotations
@@ -11,15 +12,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import inf
 
+from celery_budget.core.allowance import Allowance
 from celery_budget.core.bands import BandState
 from celery_budget.core.decisions import Evict, Freeze, Reason, Return, Thaw, Yield
 from celery_budget.core.node import Node
 from celery_budget.core.obstacles import is_too_large
-from celery_budget.core.preemption import is_owed
 from celery_budget.core.pressure import Sample
 from celery_budget.core.processors import LITTLE, Processors, Use
 from celery_budget.core.relief import fewest
 from celery_budget.core.roster import Roster
+from celery_budget.core.standing import Standing
+from celery_budget.core.standings import claims_of, standings
 from celery_budget.core.ticket import Ticket
 
 #: So long a ticket waits here for memory before another worker may have it, seconds: whoever is
@@ -68,6 +71,34 @@ class Shelter(Roster):
             ):
                 self._leaving.append(entry)
 
+    def standings(self, now: float) -> dict[Allowance, Standing]:
+        """Tell how tickets here stand to capacities, for a report to the ledger.
+
+        Args:
+            now: Unix seconds.
+        """
+        urgent = self._order.urgent
+        if self.accounts is None or not urgent:
+            return {}
+        rooms = {state.rule.rank: self._room_for(state) for state in urgent}
+        stock = self._preemption.relief.stock(now) if self._preemption.is_on else {}
+        return standings(claims_of(self.accounts.blocked, rooms, now), stock)
+
+    def _give_back(self, owing: dict[Allowance, None], now: float) -> None:
+        """Let running tickets leave for units of capacities that were called back from them."""
+        for allowance in owing:
+            if self._order.is_preempting(allowance.owed_to):
+                self._asked.extend(self._preemption.relief.take_back(allowance, now))
+        owing.clear()
+
+    def _keep(self, ticket: Ticket, now: float) -> None:
+        """Keep what a ticket needs of its accounts, if the slot for it is on its way."""
+        coming = self._preemption.coming(now)
+        if coming and ticket.group is not None:
+            assert self.accounts is not None
+            costs = self.accounts.costs(ticket.group, ticket)
+            self.accounts.keep(ticket.group, costs, coming, now)
+
     def _is_set_aside(self, node: Node, state: BandState, ticket: Ticket, now: float) -> bool:
         """Let the head of a queue wait for memory, if there is too little for it."""
         if not self._is_awaited(node, state, ticket, now):
@@ -114,7 +145,7 @@ class Shelter(Roster):
         room = processors.room - urgent if urgent > LITTLE else inf
         for ticket in preemption.still:
             fits = lesser + processors.of(ticket) <= room + LITTLE
-            if fits or is_owed(self._running[ticket][0], now):
+            if fits or self._running[ticket][0].is_owed(now):
                 processors.stopped(ticket)
                 preemption.thawed(ticket, now)
                 return Thaw(ticket)

@@ -330,7 +330,8 @@ class SimulatedWorker:
     def _report(self, accounts: Accounts) -> None:
         """Send a report, whose answer comes a moment later."""
         clock, world = self.clock, self._world
-        lines = accounts.lines(clock.now, clock.now_us, self.dispatcher.slots)
+        standings = self.dispatcher.standings(clock.now)
+        lines = accounts.lines(clock.now, clock.now_us, self.dispatcher.slots, standings)
         self._number += 1
         self._is_reporting = True
         self._reported = clock.now

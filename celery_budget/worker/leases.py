@@ -310,7 +310,13 @@ class Leases:
         sent = self._failed
         if sent is None:
             dispatcher = self._dispatcher()
-            lines = self._accounts.lines(time(), self._ledger_us(now), dispatcher.slots)
+            unix = time()
+            lines = self._accounts.lines(
+                unix,
+                self._ledger_us(now),
+                dispatcher.slots,
+                {} if is_last else dispatcher.standings(unix),
+            )
             self._number += 1
             room = 0 if is_last else min(dispatcher.urgent_room(), MOST_ROOM)
             report = Report(self._worker, self._number, self._epoch, LATE_US, lines, room)

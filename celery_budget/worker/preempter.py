@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from celery_budget.worker.metering import Metering
     from celery_budget.worker.returns import Returns
 
-_MORE_URGENT = "for a more urgent one"
-
 #: Decisions about what runs.
 Preemptive = Freeze | Thaw | Yield | Stay | Evict
 
@@ -81,15 +79,14 @@ class Preempter:
         match decision:
             case Freeze():
                 return self._freezer is not None and self._freezer.freeze(held)
-            case Yield(cause=cause):
+            case Yield():
                 is_asked = self._metering is not None and self._metering.ask(held)
-                if is_asked and cause is None:
+                if is_asked and _is_for_memory(decision):
                     self._bound.add(held)
                 return is_asked
-            case Evict(cause=cause):
-                why = "as its node is short of memory" if cause is None else _MORE_URGENT
-                is_told = self._evictor is not None and self._evictor.evict(held, why)
-                if is_told and cause is None:
+            case Evict():
+                is_told = self._evictor is not None and self._evictor.evict(held, _why(decision))
+                if is_told and _is_for_memory(decision):
                     self._bound.add(held)
                 return is_told
             case Thaw() if self._freezer is not None:
@@ -128,6 +125,19 @@ class Preempter:
         """Let everything go on: the worker waits for what runs, or ends it."""
         if self._freezer is not None:
             self._freezer.close()
+
+
+def _is_for_memory(decision: Yield | Evict) -> bool:
+    return decision.cause is None and not decision.account
+
+
+def _why(decision: Evict) -> str:
+    """Tell why a task is evicted, for the log."""
+    if _is_for_memory(decision):
+        return "as its node is short of memory"
+    if decision.account:
+        return f"for a more urgent one that needs its part of {decision.account}"
+    return "for a more urgent one"
 
 
 def preempter(

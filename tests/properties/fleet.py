@@ -6,7 +6,7 @@ Used by the simulations of budgets in this folder.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from random import Random
 from typing import Any
 
@@ -17,7 +17,7 @@ from celery_budget.core.admission import Group
 from celery_budget.core.reporting import TICK_S
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.load import load
-from celery_budget.simulate.job import Job
+from celery_budget.simulate.job import Job, Run
 from celery_budget.simulate.worker import SimulatedWorker
 from celery_budget.simulate.world import World
 from tests.budgets import most_within
@@ -81,19 +81,24 @@ class Fleet(World):
 
     def most_at_once(self, of: Callable[[Ticket], int]) -> int:
         """Tell how many units running tickets held together at most."""
-        changes: Counter[tuple[float, int]] = Counter()
-        for run in self.runs:
-            changes[run.started, 1] += of(run.job)
-            changes[run.ended, 0] -= of(run.job)
-        most = held = 0
-        for _, change in sorted(changes.items()):
-            held += change
-            most = max(most, held)
-        return most
+        return most_at_once(self.runs, of)
 
     def most_started(self, of: Callable[[Ticket], bool], window_s: float) -> int:
         """Tell how many started at most in any window of so many seconds."""
         return most_within([run.started for run in self.runs if of(run.job)], window_s)
+
+
+def most_at_once(runs: Iterable[Run], of: Callable[[Ticket], int]) -> int:
+    """Tell how many units executions held together at most."""
+    changes: Counter[tuple[float, int]] = Counter()
+    for run in runs:
+        changes[run.started, 1] += of(run.job)
+        changes[run.ended, 0] -= of(run.job)
+    most = held = 0
+    for _, change in sorted(changes.items()):
+        held += change
+        most = max(most, held)
+    return most
 
 
 class Watch:

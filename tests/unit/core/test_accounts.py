@@ -27,13 +27,18 @@ class Books:
     """A worker's dispatcher and accounts, which the test lets report."""
 
     def __init__(
-        self, budgets: Mapping[str, Any], ledger: MemoryLedger | None = None, **policy: Any
+        self,
+        budgets: Mapping[str, Any],
+        ledger: MemoryLedger | None = None,
+        slots: int = 4,
+        **policy: Any,
     ) -> None:
         self.now = NOW
         self.policy = load({"budgets": budgets, **policy})
         self.ledger = ledger or MemoryLedger(lambda: self.now_us, LEASE_US)
         self.accounts = Accounts(self.policy, {}, self._calendar, lease_s=5)
-        self.dispatcher = Dispatcher(self.policy.bands, 4, accounts=self.accounts)
+        ways = frozenset(way for band in self.policy.bands for way in band.preempt or ())
+        self.dispatcher = Dispatcher(self.policy.bands, slots, accounts=self.accounts, ways=ways)
         self._number = 0
         self._epoch = ""
 
@@ -63,13 +68,22 @@ class Books:
     def exchange(self, after_s: float = 0.05) -> tuple[Line, ...]:
         """Let time pass, and report; give what was told."""
         self.now += after_s
-        lines = self.accounts.lines(self.now, self.now_us, 4)
+        lines = self.lines()
+        self.hear(lines)
+        return lines
+
+    def lines(self) -> tuple[Line, ...]:
+        """Write a report."""
+        standings = self.dispatcher.standings(self.now)
+        return self.accounts.lines(self.now, self.now_us, self.dispatcher.slots, standings)
+
+    def hear(self, lines: tuple[Line, ...]) -> None:
+        """Send a report, and take in the answer."""
         self._number += 1
         report = Report(f"worker {id(self)}", self._number, self._epoch, 150_000, lines)
         answer = self.ledger.exchange(report)
         self._epoch = answer.epoch
         self.dispatcher.wake(self.accounts.heard(lines, answer, self.now), self.now)
-        return lines
 
     def start(self, band: str = "default", **cost: int) -> Ticket:
         """Hold a ticket and let it start."""

@@ -110,7 +110,7 @@ def test_an_excused_lack_does_not_hold_but_others_do() -> None:
 def test_a_lesser_band_does_not_take_what_a_greater_waits_for() -> None:
     """Small tickets would eat up what a large urgent one is saving for."""
     shared = allowance(free=5)
-    group(shared, rank=0).wait(shared, 8, 1, 0.0)
+    group(shared, rank=0).wait(shared, (8,), 1, 0.0)
 
     assert Action.HOLD is group(shared, rank=1).judge((1,)).action
     assert group(shared, rank=0).judge((1,)).action is None
@@ -120,8 +120,8 @@ def test_a_group_that_waits_no_more_leaves_the_line() -> None:
     """Else a group that went would hold up all others."""
     shared = allowance(free=5)
     first, second = group(shared), group(shared)
-    first.wait(shared, 8, 1, 0.0)
-    second.wait(shared, 1, 2, 1.0)
+    first.wait(shared, (8,), 1, 0.0)
+    second.wait(shared, (1,), 2, 1.0)
     first.waits_for = None
     waiting = shared.first_waiting()
 

@@ -6,6 +6,7 @@ import pytest
 
 from celery_budget.core.accounting import MOST, AccountRule, Known, Want
 from celery_budget.core.exchange import MOST_LINES, Line, Report
+from celery_budget.core.standing import Standing
 
 CAPACITY = AccountRule(10)
 HOURLY = AccountRule(10, 3_600_000_000, 0, turns=True)
@@ -20,6 +21,7 @@ STEADY = AccountRule(10, 1_000_000, 1)
         Line("a", CAPACITY, 0, MOST, MOST, (Want(0, MOST, MOST, 0, MOST), Want(MOST, 1, 1, MOST))),
         Line("a", STEADY, known=Known(-MOST, MOST, MOST)),
         Line("a", AccountRule(1, 0, 0, turns=True, number=-3)),
+        Line("a", CAPACITY, standing=Standing(((0, MOST),), MOST, ((0, MOST), (MOST, MOST)))),
     ],
 )
 def test_the_largest_numbers_are_accepted(line: Line) -> None:
@@ -58,6 +60,13 @@ def test_the_largest_numbers_are_accepted(line: Line) -> None:
         Line("acc", HOURLY, wants=(Want(0, 1, 1, 0, MOST + 1),)),
         Line("acc", HOURLY, wants=(Want(1, 1, 1, 0), Want(0, 1, 1, 0))),
         Line("acc", HOURLY, wants=(Want(1, 1, 1, 0), Want(1, 1, 1, 0))),
+        Line("acc", CAPACITY, standing=Standing(claims=((0, 0),))),
+        Line("acc", CAPACITY, standing=Standing(claims=((-1, 1),))),
+        Line("acc", CAPACITY, standing=Standing(claims=((1, 1), (0, 1)))),
+        Line("acc", CAPACITY, standing=Standing(leaving=-1)),
+        Line("acc", CAPACITY, standing=Standing(leaving=MOST + 1)),
+        Line("acc", CAPACITY, standing=Standing(loose=((0, MOST + 1),))),
+        Line("acc", CAPACITY, standing=Standing(loose=((0, 1), (0, 1)))),
     ],
 )
 def test_what_makes_no_sense_is_refused(line: Line) -> None:
