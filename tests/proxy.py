@@ -43,6 +43,12 @@ class Proxy:
         self._listener.close()
         self.cut()
 
+    @property
+    def links(self) -> int:
+        """Connections that have not ended."""
+        with self._lock:
+            return sum(not link.is_over for link in self._links)
+
     def cut(self) -> None:
         """Break all connections and lose what is on its way; new ones are let through."""
         self._break(Link.cut)
@@ -86,6 +92,11 @@ class Link:
         self._is_over = threading.Event()
         self._may_end = threading.Event()
         self._may_end.set()
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the server has ended it."""
+        return self._is_over.is_set()
 
     def run(self) -> None:
         """Pass bytes on in both directions, and close neither end before both are done."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from celery_budget.errors import MoveError
-from celery_budget.producer.depth import depth
+from celery_budget.producer.sounding import Sounding
 from celery_budget.worker.moves import HANDED_ON
 
 if TYPE_CHECKING:
@@ -141,7 +141,7 @@ def search_by_depth(app: Celery) -> Search:
 def depths(app: Celery) -> dict[str, int]:
     """Count the messages that wait in each queue of the app; a queue that does not exist has 0."""
     counts: dict[str, int] = {}
-    with app.connection_or_acquire() as connection:
+    with app.connection_or_acquire() as connection, Sounding(connection) as sounding:
         for name in list(app.amqp.queues):
-            counts[name] = depth(connection, app.amqp.queues[name])
+            counts[name] = sounding.depth(app.amqp.queues[name])
     return counts

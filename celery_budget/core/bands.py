@@ -14,6 +14,7 @@ from celery_budget.core.fairness import SMALL_BATCH, FairQueue
 from celery_budget.core.lookahead import SHARED_ROUNDING, most_ahead, parts
 from celery_budget.core.service import NEWEST, SHORTEST_S, UNKNOWN_S, Peak
 from celery_budget.core.share import SHARE_SPAN_S, MinShare
+from celery_budget.core.shortage import Queued
 from celery_budget.core.waits import Waits
 from celery_budget.policy.model import Band
 
@@ -32,7 +33,8 @@ class BandState:
         tag: Virtual time of its next start between bands, slot-seconds by weight.
         unserved: Part of `tag` that was charged for tickets that still run.
         share: What it is owed by its minimum share; None when it has none.
-        expected: Average service time of its tickets, seconds.
+        expected: Average service time of its tickets, seconds; a guess until one has ended.
+        is_known: Whether one has.
         longest: Longest recent service time of its tickets.
         opened: When its messages were asked for again the last time, on the caller's clock.
         is_asked: Whether messages of it come when asked for.
@@ -44,6 +46,7 @@ class BandState:
         yielding: Tickets in slots that could give way at once to more urgent ones.
         leaving: Tickets in slots that could leave them, or were asked to.
         waits: How long its tickets waited in this period; None without a target.
+        looks: What the last looks found of it in the broker, the latest last.
         is_throttled: Whether it may start nothing now, unless its minimum share is due.
         degrading: Whether its tickets are asked to do less; None until it has some that can.
         is_closed: Whether it may start nothing now, as the node is under pressure.
@@ -52,16 +55,17 @@ class BandState:
     """
 
     __slots__ = (
-        "_is_known",
         "degrading",
         "expected",
         "foreseen",
         "is_asked",
         "is_closed",
+        "is_known",
         "is_paused",
         "is_throttled",
         "leaving",
         "longest",
+        "looks",
         "most_ahead",
         "name",
         "opened",
@@ -106,11 +110,12 @@ class BandState:
         self.yielding = 0
         self.leaving = 0
         self.waits = Waits(rule.latency_target) if rule.latency_target else None
+        self.looks: tuple[Queued, ...] = ()
         self.is_throttled = False
         self.is_closed = False
         self.squeezed = inf
         self.degrading: Degrading | None = None
-        self._is_known = False
+        self.is_known = False
 
     def amend(self, rule: Band, slots: int, weight: Callable[[str], float] | None) -> None:
         """Go on by another rule for the same band."""
@@ -139,10 +144,10 @@ class BandState:
             service_s: Seconds.
             slots: Of the worker.
         """
-        if self._is_known:
+        if self.is_known:
             service_s = self.expected + NEWEST * (service_s - self.expected)
         else:
-            self._is_known = True
+            self.is_known = True
         if service_s < SHORTEST_S:  # noqa: PLR1730 - hot path
             service_s = SHORTEST_S
         self.expected = service_s

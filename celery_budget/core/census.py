@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from celery_budget.core.node import Node
     from celery_budget.core.order import Order
     from celery_budget.core.preemption import Preemption
+    from celery_budget.core.shortage import Cause
     from celery_budget.core.throttling import Throttling
 
 #: A ticket that has a slot: its band and tenant, when it started, its expected service time, what
@@ -82,6 +83,10 @@ class Census:
     def throttled_to(self, band: str) -> float:
         """Tell which part of the slots a band may use, with those below it, by its throttle."""
         return self._throttling.share(self._by_name[band])
+
+    def throttled_by(self, band: str) -> Cause | None:
+        """Tell what took that part down last; None while a band may use all slots."""
+        return self._throttling.cause(self._by_name[band])
 
     @property
     def is_pressed(self) -> bool:

@@ -26,8 +26,8 @@ from celery_budget.core.lookahead import PARTS, parts
 from celery_budget.core.obstacles import blocked
 from celery_budget.core.patience import LEAST_EXPECTED_S
 from celery_budget.core.shelter import Shelter
+from celery_budget.core.shortage import note_wait
 from celery_budget.core.throttle import PERIOD_S
-from celery_budget.core.throttling import note_wait
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.budget import Action
 

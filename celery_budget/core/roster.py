@@ -28,6 +28,7 @@ from celery_budget.core.order import RECKON_S, Order
 from celery_budget.core.patience import MOST_SAVED_S, Patience
 from celery_budget.core.preemption import Preemption
 from celery_budget.core.service import ServiceTimes
+from celery_budget.core.shortage import LOOKS, Queued
 from celery_budget.core.throttling import Throttling
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.model import Band, Policy
@@ -159,6 +160,19 @@ class Roster(Census):
     def expected(self, task: str) -> float:
         """Tell how long a task of a name is expected to take, seconds."""
         return self._service[task]
+
+    def see(self, queued: Mapping[str, Queued]) -> None:
+        """Take note of what waits in the broker, by name of the band.
+
+        Args:
+            queued: Of the latest look, told once or again; of other bands nothing is known.
+        """
+        for state in self._order.bands:
+            look = queued.get(state.name)
+            if look is None:
+                state.looks = ()
+            elif look not in state.looks:
+                state.looks = (*state.looks, look)[-LOOKS:]
 
     def listen(self, bands: Iterable[str], now: float) -> None:
         """Take note which bands' messages come when asked for; others are never waited for."""

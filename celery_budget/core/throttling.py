@@ -13,12 +13,8 @@ from collections.abc import Sequence
 from math import ceil, inf
 
 from celery_budget.core.bands import BandState
+from celery_budget.core.shortage import Cause, Shortage, of_band, worst
 from celery_budget.core.throttle import ENOUGH, GOAL, PERIOD_S, Throttle
-from celery_budget.core.ticket import Ticket
-from celery_budget.core.waits import Waits
-
-#: The part of the waits of a period that is to be within the target.
-WITHIN = 0.95
 
 
 class _Level:
@@ -28,6 +24,7 @@ class _Level:
         state: The band.
         above: Bands above it with a target.
         throttle: Its own.
+        cause: What took its share down last; None while it has all.
         is_kept: Whether no more ran than its share when that was set.
     """
 
@@ -37,15 +34,19 @@ class _Level:
         "_rested",
         "_used_s",
         "above",
+        "cause",
         "is_kept",
         "state",
         "throttle",
     )
 
-    def __init__(self, bands: Sequence[BandState], place: int, throttle: Throttle) -> None:
+    def __init__(
+        self, bands: Sequence[BandState], place: int, throttle: Throttle, cause: Cause | None
+    ) -> None:
         self.state = bands[place]
         self.above = [state for state in bands[:place] if state.waits is not None]
         self.throttle = throttle
+        self.cause = cause
         self.is_kept = True
         self._below = [state for state in bands[place:] if not state.rule.preempts]
         #: Since when one more runs than whole slots allow; how long that was the last time, until.
@@ -66,6 +67,19 @@ class _Level:
     def most(self, slots: int) -> int:
         """Tell how many may run at once, at times."""
         return ceil(self.throttle.share * slots)
+
+    def follow(self, shortage: Shortage, slots: int, now: float) -> None:
+        """Set the share by the worst shortage of a period."""
+        throttle, degrading = self.throttle, self.state.degrading
+        is_kept = self.is_kept and self.running <= self.most(slots)
+        may_take = degrading is None or degrading.is_too_little(now)
+        if shortage.evidence and (may_take or shortage.size <= GOAL):
+            throttle.step(shortage.size, shortage.evidence, is_kept=is_kept)
+            if shortage.size > GOAL:
+                self.cause = shortage.cause
+        if throttle.share >= 1.0:
+            self.cause = None
+        self.is_kept = self.running <= self.most(slots)
 
     def opens(self, slots: int, now: float) -> float:
         """Tell from when on one more may start; inf: when something has ended."""
@@ -126,9 +140,9 @@ class Throttling:
 
     def amend(self, bands: Sequence[BandState]) -> None:
         """Go on with other rules for the same bands; shares stay as they are."""
-        known = {level.state.name: level.throttle for level in self._levels}
+        known = {level.state.name: (level.throttle, level.cause) for level in self._levels}
         self._levels = [
-            _Level(bands, place, known.get(state.name) or Throttle())
+            _Level(bands, place, *known.get(state.name, (Throttle(), None)))
             for place, state in enumerate(bands)
             if (self._is_watched and state.is_lesser)
             or (
@@ -148,15 +162,21 @@ class Throttling:
 
     def share(self, state: BandState) -> float:
         """Tell which part of the slots a band may use, with those below it."""
-        shares = (
-            level.throttle.share
-            for level in self._levels
-            if level.state.rule.rank <= state.rule.rank and not state.rule.preempts
-        )
-        return min(shares, default=1.0)
+        return min((level.throttle.share for level in self._over(state)), default=1.0)
+
+    def cause(self, state: BandState) -> Cause | None:
+        """Tell what took that part down last; None while a band may use all slots."""
+        least = min(self._over(state), key=lambda level: level.throttle.share, default=None)
+        return None if least is None else least.cause
+
+    def _over(self, state: BandState) -> list[_Level]:
+        """List the throttles that hold for a band."""
+        if state.rule.preempts:
+            return []
+        return [level for level in self._levels if level.state.rule.rank <= state.rule.rank]
 
     def step(self, slots: int, free: int, now: float) -> None:
-        """Set the shares anew, by the waits since they were set last and by what the node lacks.
+        """Set the shares anew, by what was short since they were set last.
 
         Args:
             slots: Of the worker.
@@ -165,30 +185,24 @@ class Throttling:
         """
         self.due = now + PERIOD_S
         shortages = {
-            state.name: _shortage(state, free, now)
+            state.name: of_band(state, slots, free, now)
             for state in self._bands
             if state.waits is not None
         }
-        node = (self.shortage, ENOUGH)
+        node = Shortage(self.shortage, ENOUGH, Cause.NODE)
         for state in self._bands:
             if state.degrading is not None:
                 # Its own wait counts as well: it gets shorter when others of it do less.
                 above = [shortages[o.name] for o in self._bands[: state.rule.rank + 1] if o.waits]
-                shortage, evidence = max([node, *above])
-                if evidence:
+                shortage = worst([node, *above])
+                if shortage.evidence:
                     is_free = self.share(state) >= 1.0
-                    state.degrading.step(shortage, evidence, now, is_free=is_free)
+                    state.degrading.step(shortage.size, shortage.evidence, now, is_free=is_free)
         for level in self._levels:
             needs = [shortages[state.name] for state in level.above]
             if self.shortage > 0.0 or not needs:
                 needs.append(node)
-            shortage, evidence = max(needs)
-            degrading = level.state.degrading
-            is_kept = level.is_kept and level.running <= level.most(slots)
-            may_take = degrading is None or degrading.is_too_little(now)
-            if evidence and (may_take or shortage <= GOAL):
-                level.throttle.step(shortage, evidence, is_kept=is_kept)
-            level.is_kept = level.running <= level.most(slots)
+            level.follow(worst(needs), slots, now)
         self._note()
         if not self.is_on:
             for level in self._levels:
@@ -219,30 +233,3 @@ class Throttling:
                 left = min(left, level.most(slots) - level.running)
         # What its minimum share lets start has to be at hand.
         return max(left, 1 if state.share is not None else 0)
-
-
-def note_wait(state: BandState, waits: Waits, ticket: Ticket, now: float) -> None:
-    """Count how long a ticket has waited, if it was for a slot.
-
-    Not if it waited for a budget or was paused, or has run before and left its slot: more free
-    slots would not have helped it.
-    """
-    group = ticket.group
-    since = max(state.resumed, ticket.since, 0.0 if group is None else group.since)
-    if since < ticket.published:
-        waits.add(now - ticket.published)
-
-
-def _shortage(state: BandState, free: int, now: float) -> tuple[float, int]:
-    """Tell the shortage of a band with a target, and how many waits tell it; 0: nothing does."""
-    waits = state.waits
-    assert waits is not None
-    head = state.queue.head() if state.queue.length else None
-    if head is not None and now - head.published > waits.target_s:
-        note_wait(state, waits, head, now)
-    if not waits.count:
-        # Without any that started, only a free slot tells that none had to wait.
-        return 0.0, ENOUGH if free > 0 else 0
-    found = waits.quantile(WITHIN), waits.count
-    waits.clear()
-    return found

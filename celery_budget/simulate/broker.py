@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from random import Random
 
+from celery_budget.core.shortage import Queued
 from celery_budget.simulate.clock import Clock
 from celery_budget.simulate.job import Job
 
@@ -53,6 +54,20 @@ class Broker:
         """Tell a worker, by name of the band, when something comes that it may ask for."""
         self._consumers.append(consumer)
 
+    def look(self, workers: int) -> dict[str, Queued]:
+        """Tell what waits for each band, as a worker sees it from outside.
+
+        Args:
+            workers: How many share it.
+        """
+        now = self._clock.now
+        found = {}
+        for band, queue in self.queues.items():
+            first = queue[0] if len(queue) and not queue[0].is_redelivered else None
+            age_s = 0.0 if first is None else max(0.0, now - first.published)
+            found[band] = Queued(len(queue), age_s, now, workers)
+        return found
+
     def publish(self, job: Job) -> None:
         """Put a job at the end of its band's queue."""
         self.queues[job.band].append(job)
@@ -60,6 +75,7 @@ class Broker:
 
     def give_back(self, job: Job) -> None:
         """Put a job at the front of its band's queue."""
+        job.is_redelivered = True
         self.queues[job.band].appendleft(job)
         self._tell(job.band)
 

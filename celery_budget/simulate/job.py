@@ -20,6 +20,7 @@ class Job(Ticket):
         step_s: Between two of its checkpoints, seconds; inf: it has none.
         clean_up_s: From being told to end to its end, seconds.
         degraded_to: The part of `length_s` that it takes where it is asked to do less.
+        is_redelivered: Whether a worker had it before, so that its age tells nothing.
     """
 
     length_s: float = 0.0
@@ -27,6 +28,7 @@ class Job(Ticket):
     step_s: float = inf
     clean_up_s: float = 0.0
     degraded_to: float = 1.0
+    is_redelivered: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -166,6 +166,8 @@ class SimulatedWorker:
             if self.memory is not None:
                 sample = Sample(self.others + sum(using.values()), self.memory)
             self.dispatcher.look(sample, using, self.clock.now, self._use())
+        living = [worker for worker in self._world.workers.values() if not worker.is_dead]
+        self.dispatcher.see(self._world.broker.look(max(1, len(living))))
         self.turn()
 
     def _use(self) -> Use | None:

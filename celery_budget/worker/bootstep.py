@@ -27,6 +27,7 @@ from celery_budget.core.reporting import LEASE_S
 from celery_budget.policy.budget import Scope
 from celery_budget.policy.preemption import Method
 from celery_budget.worker import notices, parts, seams
+from celery_budget.worker.backlog import Backlog
 from celery_budget.worker.changes import Changes
 from celery_budget.worker.channels import Channels, windows
 from celery_budget.worker.control import steps
@@ -129,7 +130,8 @@ class BandStep(StartStopStep):
         )
         self.live = LivePolicy(policy, self.pump, accounts, self._ceilings, c.timer.call_after)
         self._throttle_log = ThrottleLog()
-        self.scaling = parts.scaling(c, self.pump, lambda: self.policy, self._workers)
+        self._backlog = Backlog(c, self.pump, lambda: self.policy, self._workers)
+        self.scaling = parts.scaling(c, self.pump, self._backlog)
         self._lanes = Lanes(c.app, lambda: self.policy)
         metered = None if metering is None else metering.metered
         c.pool = self.pump.pool = SlotPool(pool, self.pump.ended, metered, c.hub, spare=spare)
@@ -205,7 +207,8 @@ class BandStep(StartStopStep):
         self.live.changed(change)
 
     def _workers(self) -> int:
-        return 1 if self._leases is None else self._leases.workers
+        """Tell how many workers there are, as the ledger knows them; 0 without one."""
+        return 0 if self._leases is None else self._leases.workers
 
     def _resume(self, groups: list[Group]) -> None:
         self.pump.resumed(groups)
@@ -248,6 +251,7 @@ class BandStep(StartStopStep):
         for part in (self._ceilings, self._node, self.scaling):
             if part is not None:
                 part.open(wake)
+        self._backlog.look()
         self.pump.open()
         self._ticks = c.timer.call_repeatedly(TICK_S, self._tick)
         notices.capped(self.pump.dispatcher, self.policy)
@@ -258,6 +262,7 @@ class BandStep(StartStopStep):
     def _tick(self) -> None:
         with self.pump.lock:
             self._forecasts.look(monotonic())
+            self._backlog.look()
         self.pump.tick()
         self._throttle_log.look(self.pump.dispatcher, self.policy)
         if self.scaling is not None:
@@ -370,7 +375,7 @@ class BandStep(StartStopStep):
 
     def shutdown(self, _c: Consumer) -> None:
         """End for good."""
-        for part in (self._leases, self._ceilings, self._node, self.scaling):
+        for part in (self._leases, self._ceilings, self._node, self._backlog):
             if part is not None:
                 part.close()
         self._returns.close()

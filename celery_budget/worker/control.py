@@ -75,6 +75,7 @@ def budget(state: Any, **_: object) -> Reply:
                 "held": dispatcher.held(band.name),
                 "reserve": dispatcher.reserve(band.name),
                 "throttled_to": round(dispatcher.throttled_to(band.name), 3),
+                "throttled_by": dispatcher.throttled_by(band.name),
                 "expected_s": round(dispatcher.expected_s(band.name), 6),
                 "degraded": dispatcher.is_degraded(band.name),
                 "window": dispatcher.window(band.name),

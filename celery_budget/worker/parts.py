@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from celery.worker.consumer import Consumer
 
     from celery_budget.policy.model import Policy
+    from celery_budget.worker.backlog import Backlog
     from celery_budget.worker.ceilings import Ceilings
     from celery_budget.worker.intake import Held
     from celery_budget.worker.metering import Metering
@@ -57,13 +58,11 @@ def node(
     )
 
 
-def scaling(
-    consumer: Consumer, pump: Pump, policy: Callable[[], Policy], workers: Callable[[], int]
-) -> PoolScaling | None:
+def scaling(consumer: Consumer, pump: Pump, backlog: Backlog) -> PoolScaling | None:
     """Make what lets the pool follow the load; None where the autoscaler is not ours."""
     autoscaler = seams.budget_autoscaler(consumer)
     if autoscaler is None:
         return None
     from celery_budget.worker.scaling import PoolScaling  # noqa: PLC0415
 
-    return PoolScaling(autoscaler, consumer, pump, policy, workers)
+    return PoolScaling(autoscaler, pump, backlog)

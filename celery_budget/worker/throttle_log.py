@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from celery.utils.log import get_logger
 
-from celery_budget.core.pressure import NEAR
+from celery_budget.core.shortage import Cause
 
 if TYPE_CHECKING:
     from celery_budget.core.dispatcher import Dispatcher
@@ -20,6 +20,14 @@ NEWS = 0.8
 
 #: Between two lines that say that a band is held back, seconds: it may come and go all day.
 AGAIN_S = 60.0
+
+#: What took slots from a band.
+WHY = {
+    Cause.WAIT: "tasks of a band above wait longer than its latency_target",
+    Cause.QUEUE: "messages of a band above wait in the broker, or will, for longer than its "
+    "latency_target",
+    Cause.NODE: "the node is near its limits",
+}
 
 
 class ThrottleLog:
@@ -58,7 +66,5 @@ class ThrottleLog:
                     "Band %s is throttled to %.0f %% of the slots, with the bands below it: %s.",
                     name,
                     100 * share,
-                    "tasks of a band above wait longer than its latency_target"
-                    if (dispatcher.need or 0.0) < NEAR
-                    else "the node is near its limits",
+                    WHY[dispatcher.throttled_by(name) or Cause.WAIT],
                 )
