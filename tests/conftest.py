@@ -13,8 +13,8 @@ from types import ModuleType
 from typing import Protocol
 
 import pytest
-from hypothesis import settings
 import redis
+from hypothesis import settings
 
 from celery_budget.embedded import RedisServer, ServerMissing
 from tests.journal import JOURNAL_VARIABLE, Journal

@@ -60,6 +60,7 @@ class Group:
         tenants: Who has tickets in it; the queue's matter.
         live: How many of its tickets wait for a budget.
         waits_for: The allowance that it waits for; None while it does not.
+        lacked: The one that it waited for last; None if it never did.
         since: Since when it waits, or goes on after that, Unix seconds.
         needs: What the first of its tickets needs of each allowance, while it waits.
         number: Of its place in the line that it waits in.
@@ -75,6 +76,7 @@ class Group:
         "excused",
         "is_blocked",
         "is_tight",
+        "lacked",
         "live",
         "needs",
         "number",
@@ -112,6 +114,7 @@ class Group:
         self.tenants: dict[Tenant, None] = {}
         self.live = 0
         self.waits_for: Allowance | None = None
+        self.lacked: Allowance | None = None
         self.since = 0.0
         self.needs: tuple[int, ...] = ()
         self.number = 0
@@ -205,7 +208,7 @@ class Group:
             number: Of its place.
             now: Unix seconds.
         """
-        self.waits_for = lacking
+        self.waits_for = self.lacked = lacking
         self.needs = costs
         self.number = number
         self.since = now

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from math import inf
 
+from celery_budget.core.allowance import Allowance
 from celery_budget.core.degrading import Degrading
 from celery_budget.core.fairness import SMALL_BATCH, FairQueue
 from celery_budget.core.lookahead import SHARED_ROUNDING, most_ahead, parts
@@ -46,6 +47,7 @@ class BandState:
         yielding: Tickets in slots that could give way at once to more urgent ones.
         leaving: Tickets in slots that could leave them, or were asked to.
         waits: How long its tickets waited in this period; None without a target.
+        lacks: How long they waited for budgets in this period, by the account.
         looks: What the last looks found of it in the broker, the latest last.
         is_throttled: Whether it may start nothing now, unless its minimum share is due.
         degrading: Whether its tickets are asked to do less; None until it has some that can.
@@ -63,6 +65,7 @@ class BandState:
         "is_known",
         "is_paused",
         "is_throttled",
+        "lacks",
         "leaving",
         "longest",
         "looks",
@@ -110,6 +113,7 @@ class BandState:
         self.yielding = 0
         self.leaving = 0
         self.waits = Waits(rule.latency_target) if rule.latency_target else None
+        self.lacks: dict[Allowance, Waits] = {}
         self.looks: tuple[Queued, ...] = ()
         self.is_throttled = False
         self.is_closed = False
@@ -123,6 +127,7 @@ class BandState:
             # What it was owed by the old share is forgotten: at most a span's worth.
             self.share = MinShare(rule.min_share, slots) if rule.min_share else None
         if rule.latency_target != self.rule.latency_target:
+            self.lacks.clear()
             self.waits = Waits(rule.latency_target) if rule.latency_target else None
         self.rule = rule
         self.rounding = 0 if rule.preempts else SHARED_ROUNDING

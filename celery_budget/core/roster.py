@@ -96,7 +96,9 @@ class Roster(Census):
         self._holding = Holding()
         self._running: dict[Ticket, Run] = {}
         self._node = None if pressure is None else Node(pressure)
-        self._throttling = Throttling(self._order.bands, is_watched=pressure is not None)
+        self._throttling = Throttling(
+            self._order.bands, self._running, is_watched=pressure is not None
+        )
         self._preemption = Preemption(preemption, ways, spare, self._order, self._running)
         #: For which band room was made, and nothing else may use it.
         self._fenced: BandState | None = None

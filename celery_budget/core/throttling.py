@@ -9,12 +9,13 @@ same. Used by the dispatcher alone. Rules: docs/explanation/throttling.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import ceil, inf
 
 from celery_budget.core.bands import BandState
-from celery_budget.core.shortage import Cause, Shortage, of_band, worst
+from celery_budget.core.shortage import Cause, Shortage, of_band, of_ledger, worst
 from celery_budget.core.throttle import ENOUGH, GOAL, PERIOD_S, Throttle
+from celery_budget.core.ticket import Ticket
 
 
 class _Level:
@@ -110,6 +111,7 @@ class Throttling:
 
     Args:
         bands: By rank; of each that has a target the waits are counted.
+        running: Tickets in slots, and first their bands.
         is_watched: Whether it is told how short the node is.
 
     Attributes:
@@ -124,14 +126,22 @@ class Throttling:
         "_is_watched",
         "_levels",
         "_opens",
+        "_running",
         "due",
         "has_levels",
         "is_on",
         "shortage",
     )
 
-    def __init__(self, bands: Sequence[BandState], *, is_watched: bool = False) -> None:
+    def __init__(
+        self,
+        bands: Sequence[BandState],
+        running: Mapping[Ticket, tuple[BandState, *tuple[object, ...]]],
+        *,
+        is_watched: bool = False,
+    ) -> None:
         self._levels: list[_Level] = []
+        self._running = running
         self._is_watched = is_watched
         self.shortage = 0.0
         self.is_on = False
@@ -184,6 +194,7 @@ class Throttling:
             now: Unix seconds.
         """
         self.due = now + PERIOD_S
+        scarce = of_ledger(self._running, self._bands, now)
         shortages = {
             state.name: of_band(state, slots, free, now)
             for state in self._bands
@@ -194,12 +205,13 @@ class Throttling:
             if state.degrading is not None:
                 # Its own wait counts as well: it gets shorter when others of it do less.
                 above = [shortages[o.name] for o in self._bands[: state.rule.rank + 1] if o.waits]
-                shortage = worst([node, *above])
+                shortage = worst([node, *above, *_of(scarce, state)])
                 if shortage.evidence:
                     is_free = self.share(state) >= 1.0
                     state.degrading.step(shortage.size, shortage.evidence, now, is_free=is_free)
         for level in self._levels:
             needs = [shortages[state.name] for state in level.above]
+            needs += _of(scarce, level.state)
             if self.shortage > 0.0 or not needs:
                 needs.append(node)
             level.follow(worst(needs), slots, now)
@@ -233,3 +245,9 @@ class Throttling:
                 left = min(left, level.most(slots) - level.running)
         # What its minimum share lets start has to be at hand.
         return max(left, 1 if state.share is not None else 0)
+
+
+def _of(scarce: Mapping[str, Shortage], state: BandState) -> list[Shortage]:
+    """List the shortage of budgets above a band, if there is one."""
+    found = scarce.get(state.name)
+    return [] if found is None else [found]

@@ -40,14 +40,14 @@ class Waits:
         self.count = 0
         self._places = [0] * _PLACES
 
-    def add(self, wait_s: float) -> None:
-        """Count one wait; a sender's clock that is ahead makes none."""
+    def add(self, wait_s: float, times: int = 1) -> None:
+        """Count a wait, or so many of its length; a sender's clock that is ahead makes none."""
         place = 0
         if wait_s > 0.0:
             place = _MIDDLE + round(_STEPS * log2(wait_s / self.target_s))
             place = min(max(0, place), _PLACES - 1)
-        self.count += 1
-        self._places[place] += 1
+        self.count += times
+        self._places[place] += times
 
     def quantile(self, part: float) -> float:
         """Tell below which multiple of the target that part of the waits is.

@@ -26,6 +26,7 @@ WHY = {
     Cause.WAIT: "tasks of a band above wait longer than its latency_target",
     Cause.QUEUE: "messages of a band above wait in the broker, or will, for longer than its "
     "latency_target",
+    Cause.LEDGER: "tasks of a band above wait for a budget on which tasks of this one draw as well",
     Cause.NODE: "the node is near its limits",
 }
 

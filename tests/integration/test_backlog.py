@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import redis
 
+from tests.budgets import Make, publish
 from tests.conftest import WaitFor
 from tests.fleet import Fleet
 from tests.proxy import Proxy
@@ -158,3 +159,34 @@ def test_lost_connections_leave_none_behind(alone: Fleet, wait_for: WaitFor, key
         wait_for(lambda: proxy.links <= most, what="no more connections than before")
         assert 0 == worker.stop()
         wait_for(lambda: proxy.links == 0, what="the end of all connections")
+
+
+@pytest.mark.parametrize("kind", ["redis", "rabbitmq"])
+def test_who_uses_the_budget_that_urgent_tasks_wait_for_makes_room(
+    make: Make, kind: str, request: pytest.FixtureRequest, wait_for: WaitFor, tmp_path: Path
+) -> None:
+    """Not for those that wait for another one."""
+    policy = {**POLICY, "budgets": {"tenant:*": {"slots": 1}}}
+    broker = request.getfixturevalue("rabbitmq_broker") if kind == "rabbitmq" else None
+    budgets = make(policy, broker)
+    (worker,) = budgets.start(slots=4)
+    shop = budgets.sender()
+    gates = [tmp_path / name for name in ("beside", "acme")]
+    for gate in gates:
+        publish(shop.wait, [(gate.name, str(gate))], tenant=gate.name, band="optional")
+    wait_for(lambda: len(budgets.journal.entries("started")) == 2, what="both")
+    publish(shop.note, [("next", number) for number in range(DEEP)], tenant="acme", band="critical")
+
+    def told() -> dict[str, Any]:
+        found: dict[str, Any] = budgets.inspect(shop, "budget")["bands"]["optional"]
+        return found
+
+    wait_for(lambda: told()["throttled_by"] == "ledger", what="the reason")
+    wait_for(lambda: told()["throttled_to"] < 0.8, what="a smaller share")
+    log = "tasks of a band above wait for a budget"
+    wait_for(lambda: log in worker.log, what="a line in the log")
+
+    gates[1].touch()
+    wait_for(lambda: len(budgets.journal.entries("ran")) == DEEP, what="all of them")
+    wait_for(lambda: told()["throttled_to"] == 1, what="all slots again")
+    gates[0].touch()
