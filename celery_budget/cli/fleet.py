@@ -53,7 +53,9 @@ def _bands(fleet: Fleet) -> Table:
         queues = Text(" ".join(fleet.queues[name]))
         counts = (fleet.depth(name), load.held, load.running, load.frozen)
         throttled = "-" if load.throttled_to >= 1 else f"to {load.throttled_to:.0%}"
-        table.add_row(Text(name), queues, *map(str, counts), throttled)
+        if load.throttled_by:
+            throttled += f", {load.throttled_by}"
+        table.add_row(Text(name), queues, *map(str, counts), Text(throttled))
     return table
 
 

@@ -116,12 +116,13 @@ def _band(load: object) -> BandLoad:
                 _whole(others, "frozen") or 0,
                 1.0 if throttled is None else throttled,
                 expected or 0.0,
+                _text(others, "throttled_by") or "",
             )
         case _:
             return BandLoad(0, 0)
 
 
-def _text(reply: Reply, field: str) -> str | None:
+def _text(reply: Mapping[Any, object], field: str) -> str | None:
     value = reply.get(field)
     return value if isinstance(value, str) else None
 

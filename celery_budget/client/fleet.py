@@ -23,6 +23,8 @@ class BandLoad:
         frozen: Those of the running ones that give way to others now.
         throttled_to: The part of the slots that its throttle leaves to it and those below; of
             several workers the smallest.
+        throttled_by: What took that part down last there: "wait", "queue", "ledger" or "node"; ""
+            while it may use all, or where nobody says.
         expected_s: How long one of its tasks takes on average, seconds; 0.0 where nobody says.
     """
 
@@ -31,6 +33,7 @@ class BandLoad:
     frozen: int = 0
     throttled_to: float = 1.0
     expected_s: float = 0.0
+    throttled_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +76,14 @@ class Fleet:
     def load(self, band: str) -> BandLoad:
         """Sum a band over all workers."""
         loads = [worker.bands[band] for worker in self.workers.values() if band in worker.bands]
+        least = min(loads, key=lambda load: load.throttled_to, default=BandLoad(0, 0))
         return BandLoad(
             sum(load.running for load in loads),
             sum(load.held for load in loads),
             sum(load.frozen for load in loads),
-            min((load.throttled_to for load in loads), default=1.0),
+            least.throttled_to,
             fmean(load.expected_s for load in loads) if loads else 0.0,
+            least.throttled_by,
         )
 
     @property

@@ -24,8 +24,8 @@ def test_a_fleet_sums_bands_over_workers_and_queues() -> None:
         "w1": {
             "slots": 2,
             "bands": {
-                "critical": {"running": 2, "held": 0},
-                "optional": {"running": 0, "held": 5},
+                "critical": {"running": 2, "held": 0, "throttled_by": None},
+                "optional": {"running": 0, "held": 5, "throttled_to": 0.5, "throttled_by": "queue"},
             },
         },
     }
@@ -35,6 +35,7 @@ def test_a_fleet_sums_bands_over_workers_and_queues() -> None:
     assert ["w1", "w2"] == list(fleet.workers)
     assert 6 == fleet.slots
     assert BandLoad(running=3, held=2) == fleet.load("critical")
+    assert BandLoad(0, 5, throttled_to=0.5, throttled_by="queue") == fleet.load("optional")
     assert (7, 1) == (fleet.depth("critical"), fleet.depth("optional"))
     assert {"celery": 9} == fleet.other_depths
 
