@@ -75,14 +75,16 @@ class Yield:
 
     Attributes:
         ticket: Keeps its slot until it leaves.
-        cause: The ticket that needs the slot; None where the node needs the memory, or others what
-            it has of an account.
-        account: The name of that; "" otherwise.
+        cause: The ticket that needs the slot; None where the node needs the memory, others what it
+            has of an account, or the ticket is not here yet.
+        account: The name of that account; "" otherwise.
+        is_for_guest: Whether it is for an urgent ticket of another worker.
     """
 
     ticket: Ticket
     cause: Ticket | None = None
     account: str = ""
+    is_for_guest: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +93,16 @@ class Evict:
 
     Attributes:
         ticket: Keeps its slot until it has ended.
-        cause: The ticket that needs the slot; None where the node needs the memory, or others what
-            it has of an account.
-        account: The name of that; "" otherwise.
+        cause: The ticket that needs the slot; None where the node needs the memory, others what it
+            has of an account, or the ticket is not here yet.
+        account: The name of that account; "" otherwise.
+        is_for_guest: Whether it is for an urgent ticket of another worker.
     """
 
     ticket: Ticket
     cause: Ticket | None = None
     account: str = ""
+    is_for_guest: bool = False
 
 
 @dataclass(frozen=True, slots=True)

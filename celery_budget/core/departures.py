@@ -66,6 +66,11 @@ class Departures:
         """Whether something was asked to leave and has not."""
         return bool(self._asked)
 
+    @property
+    def asked(self) -> int:
+        """How many were asked to leave and have not."""
+        return len(self._asked)
+
     def started(self, ticket: Ticket) -> None:
         """Take note of a ticket that starts."""
         if self.would_leave(ticket):

@@ -22,41 +22,24 @@ from celery_budget.core.decisions import (
     Thaw,
     Wait,
 )
-from celery_budget.core.lookahead import PARTS, parts
+from celery_budget.core.lookahead import parts
+from celery_budget.core.member import Member
 from celery_budget.core.obstacles import blocked
 from celery_budget.core.patience import LEAST_EXPECTED_S
-from celery_budget.core.shelter import Shelter
 from celery_budget.core.shortage import note_wait
 from celery_budget.core.throttle import PERIOD_S
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.budget import Action
 
-#: Most tickets of a band that are held for a budget, for each slot. Enough to find some behind
-#: them that may start, and few, because nobody else can start what is held here: on Redis not even
-#: after this worker was killed, until the visibility time-out.
-BLOCKED_PER_SLOT = 16
-
-#: So long an urgent ticket waits for a slot of a worker on which nothing can give way before it is
-#: left to one that has room, seconds: twice what a worker tells others of its room while it works.
-HAND_ON_S = 0.1
-
-#: What a worker wants of one band: messages in its hands, how many of them only to keep the pool
-#: busy, and how many it holds. A tuple because one is made after each start and end.
-Demand = tuple[int, int, int]
-
 #: Nothing to set aside, and nothing to do less.
 _FREE: tuple[tuple[int, ...], bool] = ((), False)
 
-_MIN_SHARE = Reason.MIN_SHARE  # looking it up in the enum costs 0.2 us on Python 3.11
+# Looking a member up in the enum costs 0.2 us on Python 3.11.
+_SHARE, _MIN_SHARE = Reason.SHARE, Reason.MIN_SHARE
 
 
-class Dispatcher(Shelter):
-    """Decides what starts, what gives way and how much to ask for; see `Shelter` and `Roster`."""
-
-    def has_room(self, band: str) -> bool:
-        """Tell whether there may be a slot for a ticket of a band: free, or of what gives way."""
-        state = self._by_name[band]
-        return self.free > 0 or (state.rule.preempts and self._preemption.room(state) > 0)
+class Dispatcher(Member):
+    """Decides what starts, what gives way and how much to ask for; see `Member` and `Roster`."""
 
     def decide(  # noqa: C901, PLR0911, PLR0912, PLR0915 - one step after the other, and no call more than needed
         self, now: float
@@ -83,13 +66,13 @@ class Dispatcher(Shelter):
             preemption.now = now
         if self.accounts is not None and self.accounts.owing:
             self._give_back(self.accounts.owing, now)
-        node = self._node
+        node, guests = self._node, self._guests
         processors = None if node is None else node.processors
         if processors is not None and processors.is_changed:
             moved = self._even_out(processors, now)
             if moved is not None:
                 return moved
-        if not holding.total and not self._asked:
+        if not holding.total and not self._asked and not guests.is_on:
             return self._restore(now) if preemption.is_active else None
         if holding.due <= now:
             entry = holding.overdue(now)
@@ -99,6 +82,10 @@ class Dispatcher(Shelter):
         while True:
             if self._asked or self._leaving:
                 leaves = self._depart()
+                if leaves is not None:
+                    return leaves
+            if guests.is_on:
+                leaves = self._receive(now)
                 if leaves is not None:
                     return leaves
             if preemption.is_active:
@@ -121,6 +108,8 @@ class Dispatcher(Shelter):
                     state, reason = order.choose(spare, now)
                     if state is None and spare == 0:
                         state, reason = self._borrow(now)
+                    if reason is _SHARE and free <= guests.expected:
+                        state = None
             if state is None:
                 decision = None
                 if preemption.is_on:
@@ -128,7 +117,9 @@ class Dispatcher(Shelter):
                     if has_changed:
                         continue
                 if decision is None or type(decision) is Wait:
-                    if self.room_elsewhere > 0 and order.urgent:
+                    if guests.is_on:
+                        decision = _earlier(decision, Reason.RESERVE_KEPT, guests.until)
+                    if (self.room_elsewhere > 0 or guests.others) and order.urgent:
                         handed = self._hand_on(now)
                         if isinstance(handed, Return):
                             return handed
@@ -158,33 +149,12 @@ class Dispatcher(Shelter):
 
     def _restore(self, now: float) -> Thaw | Stay | None:
         """Let what gave way go on, before anything that is not more urgent starts."""
-        restored = self._preemption.restore(self.slots, now)
+        guests = self._guests
+        awaited = self._awaited() if guests.is_on else 0
+        restored = self._preemption.restore(self.slots - guests.expected, now, awaited)
         if restored is not None and self._node is not None and self._node.processors is not None:
             self._node.processors.is_changed = True
         return restored
-
-    def _hand_on(self, now: float) -> Return | float:
-        """Leave an urgent ticket to another worker, where it could start at once.
-
-        Returns:
-            That it goes back to the broker; or when that is to be looked at again, Unix seconds.
-        """
-        until = inf
-        for state in self._order.urgent:
-            # What a look-ahead has brought starts soon, or the window would bring it again.
-            if not state.queue.length or self._preemption.coming(now) or self.demand(state.name)[1]:
-                continue
-            ticket = state.queue.head()
-            assert ticket is not None
-            at = max(ticket.published, ticket.since) + HAND_ON_S
-            if now < at:
-                until = min(until, at)
-                continue
-            self.room_elsewhere -= 1
-            taken = self._take(state.queue.first())
-            taken.group = None
-            return Return(taken, Reason.NO_SLOT)
-        return until
 
     def _borrow(self, now: float) -> tuple[BandState | None, Reason]:
         """Choose what may use a slot that is kept for a band, as it would give way to that."""
@@ -334,37 +304,6 @@ class Dispatcher(Shelter):
         self._running[ticket] = (state, tenant, now, expected, paid, ahead, costs)
         return Start(ticket, reason, is_degraded)
 
-    def demand(self, band: str) -> Demand:
-        """Tell what to have of a band: as much as could start now, and the look-ahead."""
-        state = self._by_name[band]
-        if (
-            state.is_paused
-            or state.is_closed
-            or state.squeezed < inf
-            or state.queue.blocked >= BLOCKED_PER_SLOT * self.slots
-        ):
-            return 0, 0, state.queue.length
-        free = self.slots - len(self._running) + self._preemption.outside
-        usable = free - self._order.kept + state.unfilled
-        preemption = self._preemption
-        if preemption.is_on or self._order.given:
-            usable = min(free, preemption.unkept(free) + state.unfilled)
-            if usable < free:
-                usable = min(free, usable + preemption.lends(state))
-            if state.rule.preempts:
-                usable += preemption.room(state)
-        if self._throttling.is_on and not state.rule.preempts:
-            usable = min(usable, self._throttling.room(state, self.slots))
-        ahead = (self._parts + state.rounding + (free * state.parts if free > 0 else 0)) // PARTS
-        if ahead > state.most_ahead:  # noqa: PLR1730 - hot path
-            ahead = state.most_ahead
-        return ahead + usable if usable > 0 else ahead, ahead, state.queue.length
-
-    def window(self, band: str) -> int:
-        """Tell how many more messages of a band to ask for."""
-        wanted, _, held = self.demand(band)
-        return max(0, wanted - held)
-
     def explain(self, task_id: str, now: float) -> Wait | None:
         """Say why a held ticket waits; None when none of that id is held.
 
@@ -395,7 +334,7 @@ class Dispatcher(Shelter):
             return Reason.PRESSURE if state.is_closed else Reason.CPU, ticket.expires
         if not free:
             return Reason.NO_SLOT, ticket.expires
-        if self._preemption.unkept(free) + state.unfilled <= 0:
+        if self._preemption.unkept(free) + state.unfilled <= 0 or self._is_kept(state, free):
             return Reason.RESERVE_KEPT, ticket.expires
         if state.is_throttled:
             return Reason.THROTTLED, self._throttling.until()

@@ -19,7 +19,8 @@ from celery_budget.core.standing import NONE, Standing, problem_of
 MOST_LINES = 128
 
 
-#: Urgent tickets for which a worker may say that it has room; far more than any has slots.
+#: Urgent tickets for which a worker may say that it has room, or that wait there; far more than any
+#: has slots.
 MOST_ROOM = 1_000_000
 
 
@@ -63,6 +64,9 @@ class Report:
             as long after the time that it was told they may be met, but not longer than its lease.
         lines: At most `MOST_LINES`, each account once.
         room: How many urgent tickets could start there that it does not hold yet.
+        waiting: How many urgent tickets wait there that have no slot on its way; below zero: so
+            many more could start at once, or it makes room for so many of others.
+        places: For how many more of others it could make room.
     """
 
     worker: str
@@ -71,6 +75,8 @@ class Report:
     next_us: int
     lines: tuple[Line, ...] = ()
     room: int = 0
+    waiting: int = 0
+    places: int = 0
 
     def __post_init__(self) -> None:
         if len(self.lines) > MOST_LINES:
@@ -81,6 +87,8 @@ class Report:
             raise ValueError(f"impossible number {self.number} or next_us {self.next_us}")
         if not 0 <= self.room <= MOST_ROOM:
             raise ValueError(f"impossible room {self.room}")
+        if not (abs(self.waiting) <= MOST_ROOM and 0 <= self.places <= MOST_ROOM):
+            raise ValueError(f"impossible waiting {self.waiting} or places {self.places}")
         for line in self.lines:
             problem = _problem(line)
             if problem:
@@ -155,6 +163,9 @@ class Answer:
             has been overtaken and changes nothing.
         workers: How many have reported within a lease, this one among them.
         room: How many urgent tickets could start at the others that they do not hold yet.
+        waiting: For how many urgent tickets that wait at the others this one is to make room.
+            Nobody else was told of the same ones. Below zero: so many of its own have a slot at
+            another one, or will have.
     """
 
     epoch: str
@@ -164,3 +175,4 @@ class Answer:
     lines: tuple[Granted, ...]
     workers: int = 1
     room: int = 0
+    waiting: int = 0

@@ -135,7 +135,13 @@ class Node:
             self._expected[ticket] = expected
 
     def ended(
-        self, ticket: Ticket, usage: Mapping[str, int], now: float, *, is_bound: bool
+        self,
+        ticket: Ticket,
+        usage: Mapping[str, int],
+        now: float,
+        *,
+        ran_s: float = 0.0,
+        is_bound: bool = False,
     ) -> None:
         """Forget a ticket that has left its slot, and learn from it.
 
@@ -143,9 +149,12 @@ class Node:
             ticket: As it was started.
             usage: Units of each resource that were measured.
             now: Unix seconds.
+            ran_s: How long it ran, without the time for which it stood still, seconds.
             is_bound: Whether it left for want of memory.
         """
         self._expected.pop(ticket, None)
+        if self.processors is not None:
+            self.processors.ended(ticket, usage.get("cpu"), ran_s)
         took = max(usage.get(_MEMORY, 0), self._taken(ticket))
         if is_bound:
             self._left_at = now

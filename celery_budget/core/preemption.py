@@ -15,7 +15,7 @@ from math import inf
 
 from celery_budget.core.bands import BandState
 from celery_budget.core.decisions import Evict, Freeze, Stay, Thaw, Yield
-from celery_budget.core.departures import Departures
+from celery_budget.core.leeway import Leeway
 from celery_budget.core.order import Order
 from celery_budget.core.relief import Relief, Running
 from celery_budget.core.ticket import Ticket
@@ -28,15 +28,9 @@ FIRST_RETRY_S, LAST_RETRY_S = 0.002, 1.0
 
 _AT_ONCE = -inf, 0.0
 
-#: Who gives way first: who would not only be moved beside the slots, is of a band over its share,
-#: of the least urgent one, has given and loses least, began last.
-Place = tuple[bool, bool, int, float, float]
 
-_LAST: Place = (True, True, 1, inf, inf)
-
-
-class Preemption:
-    """What gives way on one worker.
+class Preemption(Leeway):
+    """What gives way on one worker; see `Leeway`.
 
     Args:
         rule: As declared.
@@ -46,33 +40,13 @@ class Preemption:
         running: What was started on it. The methods of a ticket are those that the worker has.
 
     Attributes:
-        is_on: Whether anything can give way.
-        spare: Processes beside the slots.
-        outside: Tickets that were started and use no slot: frozen, or beside the slots.
         max_freeze_s: Longest time for which one is frozen at a stretch, seconds.
-        now: Unix seconds, as the dispatcher knows it.
         relief: Lets tickets leave for what they take.
         still: Tickets that are frozen in slots of their own, as they would keep busy a processor
             that a more urgent one needs.
     """
 
-    __slots__ = (
-        "_beside",
-        "_departures",
-        "_frozen",
-        "_frozen_s",
-        "_order",
-        "_running",
-        "_spared",
-        "_ways",
-        "is_on",
-        "max_freeze_s",
-        "now",
-        "outside",
-        "relief",
-        "spare",
-        "still",
-    )
+    __slots__ = ("_beside", "_frozen", "_frozen_s", "_running", "max_freeze_s", "relief", "still")
 
     def __init__(
         self,
@@ -82,22 +56,14 @@ class Preemption:
         order: Order,
         running: Running,
     ) -> None:
-        self._order = order
+        super().__init__(ways, spare, order)
         self._running = running
-        self._departures = Departures()
-        self._ways = ways
-        self.is_on = bool(ways)
-        self.spare = spare
         self.max_freeze_s = rule.max_freeze_s
-        self.outside = 0
         #: When each was frozen, the earliest first.
         self._frozen: dict[Ticket, float] = {}
         #: Of those that have been frozen before: for how long, seconds.
         self._frozen_s: dict[Ticket, float] = {}
         self._beside: dict[Ticket, None] = {}
-        #: Of those that could not be frozen: until when they are left alone, and for how long.
-        self._spared: dict[Ticket, tuple[float, float]] = {}
-        self.now = -inf
         self.still: dict[Ticket, None] = {}
         self.relief = Relief(order, running, self._departures, self._frozen)
 
@@ -114,62 +80,6 @@ class Preemption:
     def is_active(self) -> bool:
         """Whether something gives way now, or was asked to."""
         return self.outside > 0 or self._departures.is_asked or bool(self.still)
-
-    def room(self, band: BandState) -> int:
-        """Tell how many tickets could give way, or were asked to, to a band that preempts."""
-        return self._room(band.rule.rank)
-
-    def _room(self, rank: int) -> int:
-        below = self._order.bands[rank + 1 :]
-        leaving = sum(state.leaving for state in below)
-        left = self.spare - self.outside
-        if left <= 0:
-            return leaving
-        yielding = sum(state.yielding for state in below)
-        if self._spared:
-            # Nobody should be fetched for what has just turned out not to give way.
-            yielding -= sum(until > self.now for until, _ in self._spared.values())
-        return leaving + max(0, min(left, yielding))
-
-    def unkept(self, free: int, taken: int = 0) -> int:
-        """Tell how many free slots are kept for no band, or lent by those that reserved them.
-
-        What is lent can be taken back: as many running tickets could give way at any moment.
-
-        Args:
-            free: Slots without a ticket.
-            taken: How many of those tickets are to give way in any case.
-        """
-        order = self._order
-        if not order.kept:
-            return free
-        spare = free - order.kept + order.given
-        if order.lendable and self.is_on:
-            spare += max(0, min(order.lendable, self._room(order.lending) - taken))
-        return spare
-
-    def lends_to(self, ticket: Ticket, state: BandState) -> bool:
-        """Tell whether a ticket may use a slot that is kept, as it would give way itself."""
-        order = self._order
-        if not order.lends_to(state):
-            return False
-        return self._departures.would_leave(ticket) or (
-            Method.FREEZE in ticket.methods and self._freezable(order.lending) > 0
-        )
-
-    def lends(self, state: BandState) -> int:
-        """Tell how many kept slots a band may use, if its tickets do what its rule says."""
-        order = self._order
-        ways = self._ways.intersection(state.rule.preempt or ())
-        if not ways or not order.lends_to(state):
-            return 0
-        left = max(0, order.lendable - self._room(order.lending))
-        return left if ways - {Method.FREEZE} else min(left, self._freezable(order.lending))
-
-    def _freezable(self, rank: int) -> int:
-        """Tell how many tickets more could be frozen than could be now."""
-        below = self._order.bands[rank + 1 :]
-        return max(0, self.spare - self.outside - sum(state.yielding for state in below))
 
     def started(self, ticket: Ticket, state: BandState) -> None:
         """Take note of a ticket that starts and may give way."""
@@ -199,27 +109,47 @@ class Preemption:
         """
         if self.still and self.outside < self.spare and self._take_still(cause):
             return None, True
-        best, chosen, way = self._choose(cause, now)
-        if chosen is None:
+        found = self._cheapest(cause.rule.rank, now)
+        if found is None:
             return None, False
+        chosen, way, had_enough = found
         if way is not Method.FREEZE:
             self._departures.ask(chosen, way, now)
             return (Yield if way is Method.CHECKPOINT else Evict)(chosen, head), False
         self._leave_slot(chosen)
-        if best[0]:
+        if had_enough:
             self._beside[chosen] = None
             return None, True
         self._frozen[chosen] = now
         return Freeze(chosen, head), True
 
-    def _choose(self, cause: BandState, now: float) -> tuple[Place, Ticket | None, Method]:
-        """Choose who gives way to one that waits, and how; None when nobody can."""
+    def empty(self, now: float) -> Yield | Evict | None:
+        """Ask a ticket to leave for one that is not here yet; None where nobody can."""
+        found = self._cheapest(self._order.urgent[-1].rule.rank, now, is_for_guest=True)
+        if found is None:
+            return None
+        ticket, way, _ = found
+        self._departures.ask(ticket, way, now)
+        return (Yield if way is Method.CHECKPOINT else Evict)(ticket, is_for_guest=True)
+
+    def _cheapest(
+        self, rank: int, now: float, *, is_for_guest: bool = False
+    ) -> tuple[Ticket, Method, bool] | None:
+        """Choose what gives way to a band of a rank, and how; None where nothing can.
+
+        Args:
+            rank: Only what is below it is chosen.
+            now: Unix seconds.
+            is_for_guest: Leave out what can be frozen: that can be done when the guest is here.
+
+        Returns:
+            Also whether it would only be moved beside the slots.
+        """
         over = self._order.over_share()
-        chosen: Ticket | None = None
-        best: Place = _LAST
-        way = Method.FREEZE
+        chosen: tuple[Ticket, Method, bool] | None = None
+        best: tuple[bool, bool, int, float, float] | None = None
         for ticket, (state, _, started, *_rest) in self._running.items():
-            if state.rule.rank <= cause.rule.rank:
+            if state.rule.rank <= rank:
                 continue
             for method in ticket.methods:
                 if method is Method.FREEZE and self.outside >= self.spare:
@@ -227,12 +157,14 @@ class Preemption:
                 answer = self._price(method, ticket, state, started, now)
                 if answer is None:
                     continue
+                if is_for_guest and method is Method.FREEZE:
+                    break
                 had_enough, price = answer
-                place = (had_enough, state.name not in over, -state.rule.rank, price, -started)
-                if place < best:
-                    best, chosen, way = place, ticket, method
+                key = (had_enough, state.name not in over, -state.rule.rank, price, -started)
+                if best is None or key < best:
+                    best, chosen = key, (ticket, method, had_enough)
                 break  # the first one that can be done
-        return best, chosen, way
+        return chosen
 
     def _take_still(self, cause: BandState) -> bool:
         """Take its slot from a ticket that is frozen already, the least urgent one."""
@@ -342,9 +274,15 @@ class Preemption:
         else:
             self._beside[ticket] = None
 
-    def restore(self, slots: int, now: float) -> Thaw | Stay | None:
-        """Let what gave way go on, before anything that is not more urgent starts."""
-        waiting = sum(state.queue.length for state in self._order.urgent)
+    def restore(self, slots: int, now: float, awaited: int = 0) -> Thaw | Stay | None:
+        """Let what gave way go on, before anything that is not more urgent starts.
+
+        Args:
+            slots: Of the worker, without those that are kept for guests.
+            now: Unix seconds.
+            awaited: Slots that have to become free for guests.
+        """
+        waiting = awaited + sum(state.queue.length for state in self._order.urgent)
         spared = self._departures.spared(waiting, now)
         if spared is not None:
             return Stay(spared)

@@ -20,6 +20,7 @@ from celery_budget.core.decisions import Evict, Yield
 from celery_budget.core.degrading import Degrading
 from celery_budget.core.forecast import Forecast
 from celery_budget.core.foresight import foresee
+from celery_budget.core.guests import Guests
 from celery_budget.core.holding import Holding
 from celery_budget.core.line import Entry
 from celery_budget.core.lookahead import PARTS
@@ -103,6 +104,7 @@ class Roster(Census):
         #: For which band room was made, and nothing else may use it.
         self._fenced: BandState | None = None
         self.room_elsewhere = 0
+        self._guests = Guests()
         #: What is to leave this worker unstarted, who came last first, and what is asked to leave
         #: its slot; both for what the node lacks.
         self._leaving: deque[Entry] = deque()
@@ -205,6 +207,8 @@ class Roster(Census):
             rotation = int(now // ROTATION_S)
             self._salted_until = (rotation + 1) * ROTATION_S
             self._salt = crc32(f"{self._seed}:{rotation}".encode()) | 1
+        if self._guests.expected and state.rule.preempts:
+            self._guests.came()
         if ticket.published < state.opened and not state.queue.length:
             self._patience.learn(now - state.opened)
         self._arrivals += APART
@@ -260,15 +264,15 @@ class Roster(Census):
         """
         state, tenant, started, expected, paid, ahead, costs = self._running.pop(ticket)
         order = self._order
-        if self._node is not None:
-            is_bound = self._preemption.relief.is_bound(ticket)
-            self._node.ended(ticket, usage if ran else NOTHING_USED, now, is_bound=is_bound)
-        frozen_s, is_awaited = 0.0, False
+        frozen_s, is_awaited, is_bound = 0.0, False, False
         if ticket.methods:
+            is_bound = self._preemption.relief.is_bound(ticket)
             frozen_s, is_awaited = self._preemption.ended(ticket, state, now, has_left=has_left)
-        if self._node is not None and self._node.processors is not None:
-            cpu_us = usage.get("cpu") if ran else None
-            self._node.processors.ended(ticket, cpu_us, now - started - frozen_s)
+        if self._node is not None:
+            ran_s = now - started - frozen_s if ran else 0.0
+            self._node.ended(
+                ticket, usage if ran else NOTHING_USED, now, ran_s=ran_s, is_bound=is_bound
+            )
         free = self.slots - len(self._running) + self._preemption.outside - 1
         spare = self._preemption.unkept(free)
         if spare <= 0:

@@ -2,9 +2,9 @@
 
 Lesser bands are closed while the node is under pressure; a ticket that would take more memory than
 is left waits aside, and others go on. Both go back to the broker, where workers on other nodes can
-have them. While urgent tickets need the processors, lesser ones stand still. Units of a capacity are
-taken back from lesser tickets for more urgent ones, wherever in the fleet these wait. Used by the
-dispatcher alone. Rules: docs/explanation/node-pressure.md, docs/explanation/preemption.md.
+have them. While urgent tickets need the processors, lesser ones stand still. Units of a capacity
+are taken back from lesser tickets for more urgent ones, wherever in the fleet these wait. Used by
+the dispatcher alone. Rules: docs/explanation/node-pressure.md, docs/explanation/preemption.md.
 """
 
 from __future__ import annotations

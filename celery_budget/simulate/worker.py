@@ -322,7 +322,10 @@ class SimulatedWorker:
         if self.accounts is None or self._is_reporting or self.is_dead:
             return
         now = self.clock.now
-        due = self._reported + pause_s(self.accounts, now - self._reported, self.clock.now_us)
+        since_s = now - self._reported
+        due = self._reported + pause_s(
+            self.accounts, self.dispatcher, since_s, self.clock.now_us, now
+        )
         if due <= now:
             self._report(self.accounts)
         elif not now < self._polls_at <= due:
@@ -337,8 +340,8 @@ class SimulatedWorker:
         self._number += 1
         self._is_reporting = True
         self._reported = clock.now
-        room = self.dispatcher.urgent_room()
-        report = Report(self.name, self._number, self._epoch, LATE_US, lines, room)
+        urgency = self.dispatcher.urgency(clock.now)
+        report = Report(self.name, self._number, self._epoch, LATE_US, lines, *urgency)
 
         def arrive() -> None:
             answer = world.ledger.exchange(report)
@@ -347,6 +350,7 @@ class SimulatedWorker:
                 self._is_reporting = False
                 self._epoch = answer.epoch
                 self.dispatcher.room_elsewhere = answer.room
+                self.dispatcher.expect(answer.waiting, answer.workers, clock.now)
                 if not self.is_dead:
                     heard = accounts.heard(report.lines, answer, clock.now)
                     self.dispatcher.wake(heard, clock.now)

@@ -15,6 +15,7 @@ from threading import Lock
 from celery_budget.core import accounting, granting, recall
 from celery_budget.core.accounting import Account
 from celery_budget.core.exchange import Answer, Granted, Line, Report
+from celery_budget.core.guests import part
 from celery_budget.policy.live import Live
 
 #: What may be forgotten is kept for this long, for a clock that is set back by less.
@@ -68,6 +69,8 @@ class MemoryLedger:
         self._alive: dict[str, int] = {}
         #: For how many urgent tickets each of them has room.
         self._rooms: dict[str, int] = {}
+        #: How many wait at each of them, less those that could start there or were promised room.
+        self._waiting: dict[str, int] = {}
         #: In the order in which they were last looked at.
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
 
@@ -96,13 +99,18 @@ class MemoryLedger:
             self._forget(now, 2 * len(report.lines) + 1)
             self._alive[report.worker] = now
             self._rooms[report.worker] = report.room
+            self._waiting[report.worker] = report.waiting
             for worker, seen in list(self._alive.items()):
                 if seen <= now - self._lease_us:
                     del self._alive[worker]
                     del self._rooms[worker]
-            version = self._live.version
+                    del self._waiting[worker]
+            version, workers = self._live.version, len(self._alive)
             room = sum(self._rooms.values()) - report.room
-            return Answer(self._epoch, now, until, version, lines, len(self._alive), room)
+            left = sum(self._waiting.values())
+            waiting = part(left, report.waiting, report.places, workers)
+            self._waiting[report.worker] -= max(0, waiting)
+            return Answer(self._epoch, now, until, version, lines, workers, room, waiting)
 
     def _settle(self, line: Line, common: _Exchange) -> Granted:
         report, now = common.report, common.now

@@ -68,6 +68,7 @@ def budget(state: Any, **_: object) -> Reply:
         "freezes": pump.preempter.freezes,
         "yields": pump.preempter.yields,
         "evictions": pump.preempter.evictions,
+        "guests": pump.preempter.guests,
         "bands": {
             band.name: {
                 "running": dispatcher.running(band.name),

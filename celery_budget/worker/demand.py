@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from celery_budget.core.dispatcher import Demand, Dispatcher
+    from celery_budget.core.dispatcher import Dispatcher
+    from celery_budget.core.member import Demand
 
     Ask = Callable[[str], Demand]
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from celery.utils.log import get_logger
 
-from celery_budget.core.exchange import MOST_ROOM, Answer, Report
+from celery_budget.core.exchange import Answer, Report
 from celery_budget.core.lesson import Lesson
 from celery_budget.core.reporting import IDLE_S, LATE_US, LEASE_S, LEAST_S, TICK_S, pause_s
 from celery_budget.errors import LedgerUnavailable
@@ -160,7 +160,7 @@ class Leases:
     @property
     def is_waiting(self) -> bool:
         """Whether `poll` has something to do before the time it told."""
-        is_urgent = self._accounts.is_urgent or self._is_refreshed
+        is_urgent = self._accounts.is_urgent or self._is_refreshed or self._dispatcher().has_news
         return bool(self._done) or (is_urgent and not self._is_under_way)
 
     def refresh(self) -> None:
@@ -304,7 +304,8 @@ class Leases:
             return self._retry_s
         if self._is_refreshed:
             return LEAST_S
-        return pause_s(self._accounts, now - self._last, self._ledger_us(now))
+        since_s, ledger_us = now - self._last, self._ledger_us(now)
+        return pause_s(self._accounts, self._dispatcher(), since_s, ledger_us, time())
 
     def _send(self, now: float, *, is_last: bool = False) -> None:
         sent = self._failed
@@ -318,8 +319,8 @@ class Leases:
                 {} if is_last else dispatcher.standings(unix),
             )
             self._number += 1
-            room = 0 if is_last else min(dispatcher.urgent_room(), MOST_ROOM)
-            report = Report(self._worker, self._number, self._epoch, LATE_US, lines, room)
+            urgency = (0, 0, 0) if is_last else dispatcher.urgency(time())
+            report = Report(self._worker, self._number, self._epoch, LATE_US, lines, *urgency)
             lesson = self._lessons.last() if is_last else self._lessons.due(now)
             tally = None
             if self._forecasts is not None:
@@ -338,7 +339,9 @@ class Leases:
         self._offset_us = answer.now - int(sent.at * _MICROS)
         self._epoch = answer.epoch
         self.workers = answer.workers
-        self._dispatcher().room_elsewhere = answer.room
+        dispatcher = self._dispatcher()
+        dispatcher.room_elsewhere = answer.room
+        dispatcher.expect(answer.waiting, answer.workers, time())
         self._trusted_until = sent.at + LEASE_S - MARGIN_S
         self._retry_s = RETRY_S
         if self._told_lost:

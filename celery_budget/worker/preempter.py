@@ -43,6 +43,7 @@ class Preempter:
 
     Attributes:
         yields: How many tasks have left at a checkpoint since the worker started.
+        guests: How many were asked to leave for urgent ones that waited on other workers.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class Preempter:
         self._retire = retire
         #: Asked to leave for their memory.
         self._bound: set[Held] = set()
-        self.yields = 0
+        self.yields = self.guests = 0
 
     @property
     def freezes(self) -> int:
@@ -81,18 +82,22 @@ class Preempter:
                 return self._freezer is not None and self._freezer.freeze(held)
             case Yield():
                 is_asked = self._metering is not None and self._metering.ask(held)
-                if is_asked and _is_for_memory(decision):
-                    self._bound.add(held)
-                return is_asked
+                return is_asked and self._note(held, decision)
             case Evict():
                 is_told = self._evictor is not None and self._evictor.evict(held, _why(decision))
-                if is_told and _is_for_memory(decision):
-                    self._bound.add(held)
-                return is_told
+                return is_told and self._note(held, decision)
             case Thaw() if self._freezer is not None:
                 self._freezer.thaw(held)
             case Stay() if self._metering is not None:
                 self._metering.excuse(held)
+        return True
+
+    def _note(self, held: Held, decision: Yield | Evict) -> bool:
+        """Remember for what a task was asked to leave."""
+        if decision.is_for_guest:
+            self.guests += 1
+        elif _is_for_memory(decision):
+            self._bound.add(held)
         return True
 
     def ended(self, held: Held) -> None:
@@ -128,7 +133,7 @@ class Preempter:
 
 
 def _is_for_memory(decision: Yield | Evict) -> bool:
-    return decision.cause is None and not decision.account
+    return decision.cause is None and not (decision.account or decision.is_for_guest)
 
 
 def _why(decision: Evict) -> str:
@@ -137,6 +142,8 @@ def _why(decision: Evict) -> str:
         return "as its node is short of memory"
     if decision.account:
         return f"for a more urgent one that needs its part of {decision.account}"
+    if decision.is_for_guest:
+        return "for a more urgent one that waits on another worker"
     return "for a more urgent one"
 
 

@@ -93,10 +93,11 @@ class Worker:
         (granted,) = self.send(line).lines
         return granted
 
-    def send(self, *lines: Line, room: int = 0) -> Answer:
+    def send(self, *lines: Line, room: int = 0, waiting: int = 0, places: int = 0) -> Answer:
         """Report."""
         self._number += 1
-        self.report = Report(self.name, self._number, self.epoch, 200 * MS, lines, room)
+        head = self.name, self._number, self.epoch, 200 * MS
+        self.report = Report(*head, lines, room, waiting, places)
         return self.repeat()
 
     def repeat(self) -> Answer:

@@ -6,6 +6,7 @@ Workers crash, repeat reports, obey nothing and lie; the clock jumps both ways; 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
@@ -53,9 +54,7 @@ def steps(seed: int, length: int) -> Iterator[Step]:
         if last is not None and random.random() < 0.08 and last[1] > now - 3_000 * SECOND:
             report = last[0]
             if random.random() < 0.3 and report.number > 1:  # one that was overtaken
-                report = Report(
-                    worker, report.number - 1, "", report.next_us, report.lines, report.room
-                )
+                report = replace(report, number=report.number - 1)
         else:
             number = 1 if last is None else last[0].number + 1
             lines = tuple(
@@ -63,7 +62,10 @@ def steps(seed: int, length: int) -> Iterator[Step]:
                 for account in random.sample(ACCOUNTS, random.randrange(len(ACCOUNTS)))
             )
             room = random.choice([0, 0, random.randrange(5)])
-            report = Report(worker, number, "", random.randrange(300_000), lines, room)
+            waiting = random.choice([0, 0, random.randrange(-4, 7)])
+            places = random.choice([0, random.randrange(5)])
+            next_us = random.randrange(300_000)
+            report = Report(worker, number, "", next_us, lines, room, waiting, places)
             numbers[worker] = report, now
         yield Step(now, random.random() < 0.02, report)
 

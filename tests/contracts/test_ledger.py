@@ -317,3 +317,64 @@ def test_a_repeated_report_has_its_room_once(fleet: Fleet) -> None:
     assert 3 == second.send().room
     fleet.lose()
     assert 0 == second.send().room
+
+
+def test_room_is_made_for_no_more_urgent_tasks_than_wait(fleet: Fleet) -> None:
+    """Workers that hear of the same ones would empty many slots for each of them."""
+    stuck, *others = (fleet.worker(name) for name in ("stuck", "1", "2", "3"))
+    for each in others:
+        each.send()
+    assert 0 == stuck.send(waiting=4).waiting
+    asked = [each.send(places=9).waiting for each in others]
+    assert [2, 1, 1] == asked
+    assert [0, 0, 0] == [
+        each.send(waiting=-had, places=9).waiting for each, had in zip(others, asked, strict=True)
+    ]
+
+
+def test_nobody_makes_room_where_slots_are_free(fleet: Fleet) -> None:
+    """Whoever could start them at once gets them; it is promised only once."""
+    stuck, able, free = (fleet.worker(name) for name in ("stuck", "able", "free"))
+    free.send(waiting=-1)
+    stuck.send(waiting=1)
+    assert 0 == able.send(places=1).waiting
+    stuck.send(waiting=2)
+    assert 1 == able.send(places=1).waiting
+    assert 0 == fleet.worker("late").send(places=1).waiting
+
+
+def test_nobody_makes_room_who_cannot(fleet: Fleet) -> None:
+    """The next one is asked for the rest."""
+    stuck, first, second = (fleet.worker(name) for name in ("stuck", "first", "second"))
+    stuck.send(waiting=3)
+    assert 0 == first.send().waiting
+    assert 1 == first.send(places=1).waiting
+    assert 1 == second.send(places=5).waiting
+
+
+def test_what_waits_on_a_worker_that_is_gone_does_not_wait(fleet: Fleet) -> None:
+    """Nor is room kept by one that is gone: from the end of its lease on."""
+    stuck, gone, other = (fleet.worker(name) for name in ("stuck", "gone", "other"))
+    stuck.send(waiting=1)
+    assert 1 == gone.send(places=1).waiting
+    assert 0 == other.send(places=1).waiting
+    fleet.clock.pass_s(LEASE_US / SECOND - 0.001)
+    stuck.send(waiting=1)
+    assert 0 == other.send(places=1).waiting
+    fleet.clock.pass_s(0.001)
+    assert 1 == other.send(places=1).waiting
+    fleet.clock.pass_s(LEASE_US / SECOND)
+    assert 0 == gone.send(places=1).waiting
+
+
+def test_a_repeated_report_has_its_urgent_tasks_once(fleet: Fleet) -> None:
+    """Whoever heard no answer makes no room, and is asked again."""
+    stuck, able = fleet.worker("stuck"), fleet.worker("able")
+    able.send()
+    stuck.send(waiting=2)
+    stuck.repeat()
+    assert 2 == able.send(places=3).waiting
+    assert 2 == able.repeat().waiting
+    assert 0 == able.overtaken().waiting
+    fleet.lose()
+    assert 0 == able.send(places=3).waiting

@@ -193,3 +193,20 @@ def test_a_server_that_was_killed_is_told_as_such() -> None:
 
         with pytest.raises(LedgerUnavailable):
             worker.send()
+
+
+def test_urgent_tasks_of_a_dead_worker_are_forgotten_whoever_finds_it(
+    redis_broker: Broker, client: Redis
+) -> None:
+    """A worker of a version without them takes it out of the keys it knows."""
+    clock = Clock()
+    fleet = Fleet(RedisLedger(connect(redis_broker.url), "n", LEASE_US, clock), clock, int)
+    fleet.worker("stuck").send(room=1, waiting=3)
+    clock.now += LEASE_US
+    client.zrem("{celery-budget:n}:workers", "stuck")
+    client.delete("{celery-budget:n}:rooms")
+
+    assert 0 == fleet.worker("able").send(places=9).waiting
+    assert {"": "0"} == client.hgetall("{celery-budget:n}:waiting")
+    assert [] == client.zrange("{celery-budget:n}:waiting_at", 0, -1)
+    assert 3_590_000 < client.pttl("{celery-budget:n}:waiting") <= 3_600_000

@@ -63,17 +63,19 @@ class RedisLedger:
             self._key("accounts"),
             self._key("workers"),
             self._key("rooms"),
+            self._key("waiting"),
+            self._key("waiting_at"),
             *(self._key("account", line.account) for line in report.lines),
         ]
         lines = [_flat(line) for line in report.lines]
         head = (report.worker, report.number, report.epoch, report.next_us)
-        told = _encode((*head, lines, report.room))
+        told = _encode((*head, lines, report.room, report.waiting, report.places))
         now = "" if self._clock is None else self._clock()
         with translated("exchange"):
             packed: Any = self._exchange(self._client, keys, [told, self._lease_us, now])
-        epoch, at, until, version, answers, workers, room = _decode(packed)
+        epoch, at, until, version, answers, *others = _decode(packed)
         granted = tuple(Granted(*answer) for answer in answers)
-        return Answer(text(epoch), at, until, version, granted, workers, room)
+        return Answer(text(epoch), at, until, version, granted, *others)
 
     def accounts(self, names: Sequence[str] | None = None, most: int = 1_000) -> dict[str, Account]:
         """Look accounts up; see `Ledger.accounts`."""

@@ -9,7 +9,8 @@ import pytest
 from celery_budget.core.accounts import Accounts
 from celery_budget.core.calendar import CalendarWindow
 from celery_budget.core.decisions import Expire, Reason, Start, Wait
-from celery_budget.core.dispatcher import BLOCKED_PER_SLOT, Dispatcher
+from celery_budget.core.dispatcher import Dispatcher
+from celery_budget.core.member import BLOCKED_PER_SLOT
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.load import load
 from celery_budget.policy.model import Band

@@ -96,3 +96,10 @@ def test_impossible_room_is_refused(room: int) -> None:
     """It would be added to what others have."""
     with pytest.raises(ValueError, match="impossible room"):
         Report("w", 1, "", 0, (), room)
+
+
+@pytest.mark.parametrize(("waiting", "places"), [(-1_000_001, 0), (1_000_001, 0), (0, -1)])
+def test_impossible_urgency_is_refused(waiting: int, places: int) -> None:
+    """Others would make room for it."""
+    with pytest.raises(ValueError, match="impossible waiting"):
+        Report("w", 1, "", 0, (), 0, waiting, places)

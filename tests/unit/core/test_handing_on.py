@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from celery_budget.core.decisions import Reason, Return, Start, Wait
-from celery_budget.core.dispatcher import HAND_ON_S, Dispatcher
+from celery_budget.core.dispatcher import Dispatcher
+from celery_budget.core.guests import HAND_ON_S
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.load import load
 from celery_budget.policy.model import Band

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from celery_budget.core.accounts import Accounts
-from celery_budget.core.admission import Allowance
+from celery_budget.core.allowance import Allowance
 from celery_budget.core.calendar import calendar_window
 from celery_budget.core.decisions import Start
 from celery_budget.core.dispatcher import Dispatcher

@@ -24,7 +24,7 @@ def test_a_script_has_a_name_with_its_version() -> None:
 @pytest.mark.parametrize("keys", [0, 2])
 def test_too_few_keys_are_refused(keys: int) -> None:
     """Lua would take nothing for a key, or one key for another."""
-    with pytest.raises(ValueError, match=rf"^exchange v1 takes 5 keys, not {keys}$"):
+    with pytest.raises(ValueError, match=rf"^exchange v1 takes 7 keys, not {keys}$"):
         Script("exchange")(NOBODY, ["k"] * keys, ["", 1, ""])
 
 
@@ -32,7 +32,7 @@ def test_too_few_keys_are_refused(keys: int) -> None:
 def test_another_number_of_arguments_is_refused(arguments: int) -> None:
     """They are told apart by their places only."""
     with pytest.raises(ValueError, match=rf"^exchange v1 takes 3 arguments, not {arguments}$"):
-        Script("exchange")(NOBODY, ["k"] * 6, ["x"] * arguments)
+        Script("exchange")(NOBODY, ["k"] * 8, ["x"] * arguments)
 
 
 def test_a_fragment_is_no_script() -> None:
@@ -57,4 +57,4 @@ def test_every_fragment_is_used() -> None:
     names = {file.name.removesuffix(".lua") for file in LUA.iterdir()}
 
     scripts = {"exchange", "change", "learn", "count"}
-    assert {*scripts, "account", "share", "recall", "settle", "sketch"} == names
+    assert {*scripts, "account", "share", "recall", "settle", "sketch", "waiting"} == names

@@ -1,19 +1,22 @@
 -- exchange v1: settle a worker's report and give it what it may have.
--- Uses: account share recall settle
+-- Uses: account share recall settle waiting
 -- KEYS[1] ledger    hash    epoch, was_lost, version                      {namespace} slot
 -- KEYS[2] worker    string  number of its last report
 -- KEYS[3] accounts  zset    name -> seconds when it may be forgotten, to the minute
 -- KEYS[4] workers   zset    name -> microseconds of its last report
 -- KEYS[5] rooms     hash    worker -> urgent tickets it has room for; '' -> all of them
--- KEYS[6..] account string  packed, one for each line of the report
--- ARGV[1] report: msgpack {worker, number, epoch, next_us, lines, room}; a line is as in settle.lua
+-- KEYS[6] waiting   hash    worker -> urgent tickets that wait there, less what it has room for
+-- KEYS[7] waiting_at zset   name -> microseconds of its last report; of workers that tell of these
+-- KEYS[8..] account string  packed, one for each line of the report
+-- ARGV[1] report: msgpack {worker, number, epoch, next_us, lines, room, waiting, places}; a line
+--   is as in settle.lua
 -- ARGV[2] lease, microseconds   ARGV[3] now, microseconds; "" for the server's clock
 -- Returns msgpack {epoch, now, until, version, {{granted, balance, free_at, is_contended, others,
--- owed, owed to}, ...}, workers, room of the others}.
+-- owed, owed to}, ...}, workers, room of the others, for how many of theirs it is to make room}.
 -- Mirrors stores/memory.py exchange().
 local EXTRA_MS, WORKER_MS, INDEX_MS = 1000, 3600000, CALENDAR_KEPT_US / 1000 + 60000
 local MINUTE_US = 60000000
-local worker, number, epoch, next_us, lines, room = unpack(cmsgpack.unpack(ARGV[1]))
+local worker, number, epoch, next_us, lines, room, waiting, places = unpack(cmsgpack.unpack(ARGV[1]))
 local now = tonumber(ARGV[3])
 if not now then
     local time = redis.call('TIME')
@@ -28,7 +31,7 @@ if not current then
     redis.call('HSET', KEYS[1], 'epoch', current)
 end
 local last = tonumber(redis.call('GET', KEYS[2]) or 0)
-if number < last then return cmsgpack.pack({current, now, lease_until, version, {}, 1, 0}) end
+if number < last then return cmsgpack.pack({current, now, lease_until, version, {}, 1, 0, 0}) end
 redis.call('SET', KEYS[2], number, 'PX', WORKER_MS)
 local has_other_epoch, created = epoch ~= '' and epoch ~= current, tonumber(current)
 if has_other_epoch and not was_lost then was_lost = redis.call('HSET', KEYS[1], 'was_lost', 1) end
@@ -39,9 +42,9 @@ local told = {
 }
 
 local answers, dated, gone = {}, {}, {}
-local packed = #lines > 0 and redis.call('MGET', unpack(KEYS, 6))
+local packed = #lines > 0 and redis.call('MGET', unpack(KEYS, 8))
 for place, line in ipairs(lines) do
-    local key, kept = KEYS[place + 5], packed[place] and cmsgpack.unpack(packed[place])
+    local key, kept = KEYS[place + 7], packed[place] and cmsgpack.unpack(packed[place])
     local date = kept and ceil(kept[FORGET] / MINUTE_US)
     local account, answer = settle(told, line, kept)
     answers[place] = answer
@@ -77,8 +80,8 @@ for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now - lease_u
     redis.call('HDEL', KEYS[5], dead)
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - lease_us)
-redis.call('PEXPIRE', KEYS[4], WORKER_MS)
-redis.call('PEXPIRE', KEYS[5], WORKER_MS)
+local workers = redis.call('ZCARD', KEYS[4])
+local part = make_room(KEYS[6], KEYS[7], worker, waiting, places, workers, now, lease_us)
+for place = 4, 7 do redis.call('PEXPIRE', KEYS[place], WORKER_MS) end
 local others = tonumber(redis.call('HGET', KEYS[5], '') or 0) - room
-return cmsgpack.pack({
-    current, now, lease_until, version, answers, redis.call('ZCARD', KEYS[4]), others})
+return cmsgpack.pack({current, now, lease_until, version, answers, workers, others, part})
