@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import psutil
 import pytest
 
 from tests.conftest import WaitFor
@@ -38,7 +39,8 @@ def test_what_gives_way_does_so_for_urgent_tasks_that_wait_elsewhere(
     for number in range(SLOTS):
         getattr(shop, task).apply_async((key, *arguments, number), band="optional")
     wait_for(lambda: alone.journal.count("started", key=key) == SLOTS, what="one full worker")
-    # It has no windows for what is not due.
+    children = {child.pid for child in psutil.Process(able.pid).children()}
+    # What is not due yet comes to whoever has a slot.
     for number in range(4):
         shop.note.apply_async((urgent, number), band="critical", countdown=5 + number)
     inspect = control.inspect(timeout=5, limit=1, destination=[stuck.name])
@@ -61,5 +63,7 @@ def test_what_gives_way_does_so_for_urgent_tasks_that_wait_elsewhere(
         assert 1 == alone.journal.count("ended", key=key, number=number)
         taken = [entry["step"] for entry in alone.journal.entries("step", key=key, number=number)]
         assert list(range(len(taken))) == taken
+    # Only what leaves for its memory is given another process.
+    assert children == {child.pid for child in psutil.Process(able.pid).children()}
     assert (way == "evict") == ("for a more urgent one that waits on another worker" in able.log)
     assert "Traceback" not in able.log + stuck.log

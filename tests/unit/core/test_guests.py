@@ -281,19 +281,19 @@ def test_it_leaves_though_a_reserved_slot_is_free() -> None:
     assert [Yield, Wait] == [type(each) for each in expect(dispatcher, 1)]
 
 
-def test_a_reserve_and_a_minimum_share_go_before_a_guest() -> None:
-    """They are promised; the guest is a guess."""
+def test_a_reserve_goes_before_a_guest() -> None:
+    """It is promised; the guest is a guess."""
     bands = [BANDS[0], Band("important", 1, reserve=1), BANDS[2]]
-    first, leaving = ticket("important"), giving()
-    dispatcher = worker(first, leaving, bands=bands)
+    first = ticket("important")
+    dispatcher = worker(first, giving(), bands=bands)
     expect(dispatcher, 1)
-    dispatcher.ended(leaving, NOW + 0.01, has_left=True)
     dispatcher.ended(first, NOW + 0.01)
     own = ticket("important")
-    (start, *_) = run(dispatcher, own, now=NOW + 0.02)
+    (start, *_) = run(dispatcher, own, now=NOW + 0.01)
 
     assert isinstance(start, Start)
     assert own is start.ticket
+    assert 1 == dispatcher._guests.expected
 
 
 def test_one_that_cannot_be_asked_is_replaced_by_another() -> None:
@@ -340,6 +340,27 @@ def test_what_has_a_slot_on_its_way_is_not_stuck() -> None:
 
     assert not dispatcher.has_news
     assert 0 == dispatcher.urgency(NOW)[1]
+
+
+def test_who_was_asked_already_is_no_place_for_a_guest() -> None:
+    """Its slot is for an urgent ticket that is here."""
+    dispatcher = worker(giving(), giving())
+    run(dispatcher, ticket("critical"))
+
+    assert (1, 0, 1) == dispatcher.urgency(NOW)
+
+
+def test_who_has_urgent_ones_stuck_has_no_guests() -> None:
+    """What could leave is left alone for a moment, as it has just come back."""
+    leaving = giving()
+    dispatcher = worker(leaving)
+    dispatcher.ended(leaving, NOW, has_left=True)
+    again = giving()
+    again.id = leaving.id
+    run(dispatcher, again)
+    run(dispatcher, ticket("critical"))
+
+    assert (0, 1, 0) == dispatcher.urgency(NOW)
 
 
 def test_free_slots_and_what_can_be_frozen_are_told() -> None:

@@ -11,13 +11,14 @@ import pytest
 from celery_budget.core.accounts import Accounts
 from celery_budget.core.admission import Group
 from celery_budget.core.calendar import CalendarWindow
-from celery_budget.core.decisions import Start
+from celery_budget.core.decisions import Reason, Return, Start
 from celery_budget.core.dispatcher import Dispatcher
 from celery_budget.core.exchange import Answer, Report
 from celery_budget.core.ticket import Ticket
 from celery_budget.errors import LedgerUnavailable
 from celery_budget.policy.live import Live
 from celery_budget.policy.load import load
+from celery_budget.policy.model import Band
 from celery_budget.stores.memory import MemoryLedger
 from celery_budget.stores.memory_arrivals import MemoryArrivals
 from celery_budget.stores.memory_profiles import MemoryProfiles
@@ -33,7 +34,7 @@ from celery_budget.worker.leases import (
     TICK_S,
     Leases,
 )
-from tests.unit.core.worker import NOW, ticket
+from tests.unit.core.worker import NOW, run, ticket
 
 ONE = 1_000_000
 
@@ -279,3 +280,35 @@ def test_what_is_left_is_told_at_the_end(desk: Desk) -> None:
     desk.leases.close()
 
     assert ONE == desk.spent()
+
+
+def test_urgent_work_that_is_stuck_is_told_at_once(desk: Desk) -> None:
+    """And not after the last report, when it is with the broker again."""
+    desk.ledger.exchange(Report("other", 1, "", 0))
+    bands = [Band("critical", 0, preempts=True), Band("optional", 1)]
+    desk.dispatcher = Dispatcher(bands, 1)
+    run(desk.dispatcher, ticket("optional"))
+    desk.exchange()
+    assert not desk.leases.is_waiting
+    run(desk.dispatcher, ticket("critical"))
+    assert desk.leases.is_waiting
+    desk.exchange(LEAST_S)
+    assert 1 == desk.ledger.exchange(Report("other", 2, "", 0, (), 1, 0, 1)).waiting
+    desk.now += TICK_S
+    desk.leases.close()
+
+    assert 0 == desk.ledger.exchange(Report("other", 3, "", 0, (), 1, 0, 1)).waiting
+
+
+def test_what_has_a_slot_elsewhere_is_handed_on_at_once(desk: Desk) -> None:
+    """The answer to the report of it says so."""
+    desk.ledger.exchange(Report("other", 1, "", 0, (), 1, -1))
+    bands = [Band("critical", 0, preempts=True), Band("optional", 1)]
+    desk.dispatcher = Dispatcher(bands, 1)
+    desk.exchange()
+    urgent = ticket("critical", published=NOW + desk.now)
+    run(desk.dispatcher, ticket("optional"), now=NOW + desk.now)
+    run(desk.dispatcher, urgent, now=NOW + desk.now)
+    desk.exchange(LEAST_S)
+
+    assert Return(urgent, Reason.NO_SLOT) == desk.dispatcher.decide(NOW + desk.now)
