@@ -123,7 +123,8 @@ class Dispatcher(Member):
                         handed = self._hand_on(now)
                         if isinstance(handed, Return):
                             return handed
-                        decision = _earlier(decision, Reason.NO_SLOT, handed)
+                        if handed < inf:
+                            decision = _earlier(decision, Reason.NO_SLOT, handed)
                     if throttling.is_on and free > 0:
                         decision = _earlier(decision, Reason.THROTTLED, throttling.until())
                 return decision
