@@ -65,7 +65,7 @@ class Preemption(Leeway):
         self._frozen_s: dict[Ticket, float] = {}
         self._beside: dict[Ticket, None] = {}
         self.still: dict[Ticket, None] = {}
-        self.relief = Relief(order, running, self._departures, self._frozen)
+        self.relief = Relief(order, running, self._departures, self._frozen, self._spared)
 
     @property
     def frozen(self) -> tuple[Ticket, ...]:

@@ -81,7 +81,8 @@ def call(account: Account, worker: str) -> Owed:
         worker: Its name.
     """
     standings = account.standings
-    if not any(standing.claims for standing in standings.values()):
+    is_claimed = any(standing.claims for standing in standings.values())
+    if not (is_claimed and standings.get(worker, NONE).loose):
         return Owed()
     left = max(account.balance, 0)
     for standing in standings.values():

@@ -29,9 +29,11 @@ class Relief:
         running: What was started on it.
         departures: What may leave, and was asked to.
         frozen: What keeps what it has, and cannot leave.
+        spared: Until when those are left alone that could not be asked, Unix seconds, and for how
+            long.
     """
 
-    __slots__ = ("_departures", "_frozen", "_order", "_running")
+    __slots__ = ("_departures", "_frozen", "_order", "_running", "_spared")
 
     def __init__(
         self,
@@ -39,11 +41,13 @@ class Relief:
         running: Running,
         departures: Departures,
         frozen: Container[Ticket],
+        spared: Mapping[Ticket, tuple[float, float]],
     ) -> None:
         self._order = order
         self._running = running
         self._departures = departures
         self._frozen = frozen
+        self._spared = spared
 
     def is_bound(self, ticket: Ticket) -> bool:
         """Tell whether a running ticket was asked to leave for want of memory."""
@@ -119,7 +123,7 @@ class Relief:
 
     def _way(self, ticket: Ticket, started: float, now: float) -> Method | None:
         """Tell how a running ticket may be made to leave now; None: it may not."""
-        if ticket in self._frozen:
+        if ticket in self._frozen or (ticket in self._spared and self._spared[ticket][0] > now):
             return None
         for method in ticket.methods:
             # Who is frozen keeps what it has.

@@ -312,12 +312,10 @@ class Leases:
         if sent is None:
             dispatcher = self._dispatcher()
             unix = time()
-            lines = self._accounts.lines(
-                unix,
-                self._ledger_us(now),
-                dispatcher.slots,
-                {} if is_last else dispatcher.standings(unix),
-            )
+            # Nothing starts any more, and nobody is asked to leave, while what runs ends.
+            is_ending = is_last or self._draining is not None
+            standings = {} if is_ending else dispatcher.standings(unix)
+            lines = self._accounts.lines(unix, self._ledger_us(now), dispatcher.slots, standings)
             self._number += 1
             urgency = (0, 0, 0) if is_last else dispatcher.urgency(time())
             report = Report(self._worker, self._number, self._epoch, LATE_US, lines, *urgency)

@@ -136,3 +136,31 @@ def test_whatever_is_called_back_all_is_done_once_and_no_limit_is_passed(
         assert most_at_once(made.runs, lambda _: 1) <= budgets["slots"]
     if "memory" in budgets:
         assert most_at_once(made.runs, lambda ticket: units_of("memory", ticket)) <= 100
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    workers=st.integers(1, 3),
+    slots=st.integers(1, 3),
+    ways=st.sampled_from([["checkpoint"], ["evict"]]),
+)
+@repeatable(25)
+def test_two_leave_for_an_urgent_ticket_at_most(
+    seed: int, workers: int, slots: int, ways: list[str]
+) -> None:
+    """One for its unit, and one for its slot where that is on another worker."""
+    chance = Random(seed)
+    step_s = chance.uniform(0.01, PATIENCE_S - 0.05)
+    made = world(seed, workers, slots, policy(ways, slots=chance.randint(1, workers * slots)))
+    at = made.clock.now
+    jobs = [leaver(made, "sort", chance.uniform(0.1, 5.0), at, step_s) for _ in range(20)]
+    for _ in range(12):
+        at += chance.expovariate(1.0)
+        jobs.append(leaver(made, chance.choice(["pay", "ship"]), chance.uniform(0, 2), at, step_s))
+    made.arrive(iter(jobs))
+    made.clock.run(200)
+
+    ended = Counter(run.job.id for run in made.runs if not run.has_left)
+    urgent = sum(run.job.task in {"pay", "ship"} for run in made.runs)
+    assert Counter(job.id for job in jobs) == ended
+    assert sum(run.has_left for run in made.runs) <= 2 * urgent

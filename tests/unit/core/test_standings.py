@@ -114,66 +114,6 @@ def test_a_worker_gives_back_what_others_need() -> None:
     assert asked.ticket is not first
 
 
-def test_a_unit_is_there_at_once_though_others_wait_for_some_too() -> None:
-    """Its slot would be somebody else's before the ledger has answered."""
-    worker = books(FLEET)
-    run(worker, "optional"), run(worker, "optional")
-    other = books(FLEET, worker)
-    other.hold("optional")
-    decisions(other)
-    urgent = worker.hold("critical")
-    decisions(worker)
-    other.exchange()
-    worker.exchange()
-    (asked,) = decisions(worker)
-    assert isinstance(asked, Evict)
-    told(other, worker)
-    leave(worker, asked.ticket)
-
-    assert [urgent] == [decision.ticket for decision in decisions(worker)]  # type: ignore[union-attr]
-
-
-def test_a_unit_goes_elsewhere_where_a_more_urgent_ticket_waits() -> None:
-    """Though one that is urgent too waits here."""
-    bands = {"first": {"preempts": True}, "second": {"preempts": True}, "last": BANDS["optional"]}
-    here = Books({"fleet": {"slots": 1}}, bands=bands, default_band="last")
-    there = Books({"fleet": {"slots": 1}}, here.ledger, bands=bands, default_band="last")
-    holder = run(here, "last")
-    there.now = here.now
-    first = there.hold("first")
-    here.hold("second")
-    decisions(here), decisions(there)
-    there.exchange()
-    here.exchange()
-    assert [Evict(holder, account="fleet slots")] == decisions(here)
-    leave(here, holder)
-    assert [] == decisions(here)
-    here.exchange()
-    there.exchange()
-
-    assert [first] == [decision.ticket for decision in decisions(there)]  # type: ignore[union-attr]
-
-
-def test_the_slot_comes_with_the_unit() -> None:
-    """No band takes it that is owed its minimum share."""
-    worker = books({"tenant:*": {"slots": 1}}, slots=1)
-    holder = worker.hold("optional", "one")
-    holder.methods = (Method.EVICT,)
-    decisions(worker)
-    worker.exchange()
-    assert isinstance(worker.decide(), Start)
-    urgent = worker.hold("critical", "one")
-    decisions(worker)
-    worker.exchange()
-    assert [Evict(holder, account="tenant:one slots")] == decisions(worker)
-    due = worker.hold("important")
-    assert [] == decisions(worker)
-    leave(worker, holder)
-
-    assert urgent is worker.decide().ticket  # type: ignore[union-attr]
-    assert worker.dispatcher.listed(9) == [due]
-
-
 def test_who_was_asked_for_a_slot_meanwhile_gives_its_unit_too() -> None:
     """Between a report and its answer."""
     worker = books({"band:optional": {"slots": 2}, "tenant:*": {"slots": 2}}, slots=2)
@@ -246,6 +186,24 @@ def test_who_is_not_asked(band: str, methods: tuple[Method, ...]) -> None:
     worker.end(holder)
 
     assert [urgent] == [decision.ticket for decision in decisions(worker)]  # type: ignore[union-attr]
+
+
+def test_who_could_not_be_asked_is_not_counted_on() -> None:
+    """Others, here or elsewhere, may be; it is tried again soon."""
+    worker = books(FLEET)
+    other, young = run(worker, "optional"), run(worker, "optional")
+    worker.hold("critical")
+    decisions(worker)
+    worker.exchange()
+    assert Evict(young, account="fleet slots") == worker.decide()
+    worker.dispatcher.failed(young, worker.now)
+    (standing,) = worker.dispatcher.standings(worker.now).values()
+    assert ((2, ONE),) == standing.loose
+    worker.hear(worker.lines())
+    assert [Evict(other, account="fleet slots")] == decisions(worker)
+    (standing,) = worker.dispatcher.standings(worker.now + 1.0).values()
+
+    assert ((2, ONE),) == standing.loose
 
 
 def test_nobody_leaves_for_a_band_that_does_not_preempt() -> None:
@@ -329,70 +287,6 @@ def test_fewest_leave_for_an_amount() -> None:
     worker.exchange()
 
     assert [70] == [sizes[decision.ticket] for decision in decisions(worker)]  # type: ignore[union-attr]
-
-
-def test_what_came_back_is_kept_while_its_ticket_asks_for_the_rest() -> None:
-    """Of another account; meanwhile nobody here takes it."""
-    worker = books({"fleet": {"slots": 2}, "tenant:*": {"slots": 9}})
-    run(worker, "optional")
-    second = run(worker, "optional")
-    lesser, urgent = worker.hold("optional"), worker.hold("critical", "new")
-    decisions(worker)
-    told(worker)
-    assert [Evict(second, account="fleet slots")] == decisions(worker)
-    told(worker)
-    leave(worker, second)
-    assert [] == decisions(worker)
-    worker.exchange()
-
-    assert [urgent] == [decision.ticket for decision in decisions(worker)]  # type: ignore[union-attr]
-    assert lesser in worker.dispatcher.listed(9)
-
-
-def test_what_is_there_is_kept_while_the_rest_is_called_back() -> None:
-    """For longer than else: to hear of that and to leave takes longer."""
-    worker = books({"fleet": {"slots": 2}, "tenant:*": {"slots": 1}})
-    holder = worker.hold("optional", "one")
-    holder.methods = (Method.CHECKPOINT,)
-    decisions(worker)
-    worker.exchange()
-    assert isinstance(worker.decide(), Start)
-    urgent = worker.hold("critical", "one")
-    for _ in range(60):
-        decisions(worker)
-        worker.exchange()
-    assert 2 * ONE == worker.accounts.allowances["fleet slots"].held
-    leave(worker, holder)
-
-    assert [urgent] == [decision.ticket for decision in decisions(worker)]  # type: ignore[union-attr]
-
-
-def test_what_was_granted_is_kept_while_a_slot_is_on_its_way() -> None:
-    """Else it is with lesser tickets elsewhere again when the slot is there."""
-    worker = books({"band:critical": {"slots": 1}}, slots=1)
-    holder = run(worker, "optional", Method.CHECKPOINT)
-    urgent = worker.hold("critical")
-    decisions(worker)
-    worker.exchange()
-    (asked,) = [each for each in decisions_until_wait(worker) if isinstance(each, Yield)]
-    assert (holder, urgent) == (asked.ticket, asked.cause)
-    told(worker)
-    leave(worker, holder)
-
-    assert urgent is worker.decide().ticket  # type: ignore[union-attr]
-
-
-def test_what_was_granted_goes_back_when_no_slot_comes() -> None:
-    """Others wait for it."""
-    worker = books({"band:critical": {"slots": 1}}, slots=1)
-    run(worker, "optional", Method.CHECKPOINT)
-    worker.hold("critical")
-    decisions(worker)
-    worker.exchange()
-    decisions_until_wait(worker)
-    worker.exchange(1.0)
-
-    assert {} == worker.ledger.accounts()
 
 
 def decisions_until_wait(worker: Books) -> list[Decision]:

@@ -14,7 +14,8 @@ local function is_before(a, b)
     return #a < #b
 end
 
--- Keep what is told of `worker`, and of others only where they hold or want something.
+-- Keep what is told of `worker`, and of others only where they hold or want something; by name, so
+-- that nothing else has to be compared by its bytes.
 local function note(account, worker, told)
     local old, fresh, holders, place = account[STANDINGS], {}, {}, HOLDERS
     if old == 0 and not told then return end
@@ -22,26 +23,56 @@ local function note(account, worker, told)
         holders[account[place]] = true
         place = place + 6 + 5 * account[place + 5]
     end
-    if old ~= 0 then
-        place = 1
-        while place <= #old do
-            local after = place + FIRST_PART + 2 * (old[place + CLAIMS] + old[place + LOOSE])
-            if old[place] ~= worker and holders[old[place]] then
-                for at = place, after - 1 do fresh[#fresh + 1] = old[at] end
-            end
-            place = after
-        end
-    end
-    if told and holders[worker] then
+    if not holders[worker] then told = nil end
+    local function put_mine()
         fresh[#fresh + 1] = worker
         for _, field in ipairs(told) do fresh[#fresh + 1] = field end
+        told = nil
     end
+    local size, is_known, is_same = old == 0 and 0 or #old, false, true
+    place = 1
+    while place <= size do
+        local name, fields = old[place], FIRST_PART - 1 + 2 * (old[place + CLAIMS] + old[place + LOOSE])
+        if name == worker then
+            is_known, is_same = true, is_same and told and #told == fields
+            for at = 1, is_same and fields or 0 do
+                is_same = is_same and old[place + at] == told[at]
+            end
+        else
+            is_same = is_same and holders[name]
+        end
+        place = place + 1 + fields
+    end
+    if is_same and (is_known or not told) then return end
+    place = 1
+    while place <= size do
+        local name = old[place]
+        local after = place + FIRST_PART + 2 * (old[place + CLAIMS] + old[place + LOOSE])
+        if told and (name == worker or not is_known and is_before(worker, name)) then put_mine() end
+        if name ~= worker and holders[name] then
+            for at = place, after - 1 do fresh[#fresh + 1] = old[at] end
+        end
+        place = after
+    end
+    if told then put_mine() end
     account[STANDINGS] = #fresh > 0 and fresh or 0
 end
 
+-- Tell whether anybody claims anything, and this worker has something loose.
+local function may_owe(flat, worker)
+    local place, is_claimed, is_loose = 1, false, false
+    while place <= #flat do
+        local claims, loose = flat[place + CLAIMS], flat[place + LOOSE]
+        is_claimed = is_claimed or claims > 0
+        is_loose = is_loose or loose > 0 and flat[place] == worker
+        place = place + FIRST_PART + 2 * (claims + loose)
+    end
+    return is_claimed and is_loose
+end
+
 -- Read all standings.  Returns what each claims by rank, what is leaving, and what is loose.
-local function standings_of(account)
-    local flat, place, claimed, leaving, loose = account[STANDINGS], 1, {}, 0, {}
+local function standings_of(flat, worker)
+    local place, claimed, leaving, loose = 1, {}, 0, {}
     while place <= #flat do
         local name, parts = flat[place], place + FIRST_PART
         local between = parts + 2 * flat[place + CLAIMS]
@@ -51,10 +82,18 @@ local function standings_of(account)
         for at = parts, between - 1, 2 do claimed[name][flat[at]] = flat[at + 1] end
         for at = between, after - 1, 2 do
             loose[#loose + 1] = {
-                name = name, rank = flat[at], units = flat[at + 1], is_claiming = between > parts}
+                at = at, rank = flat[at], units = flat[at + 1], is_mine = name == worker,
+                is_claiming = between > parts,
+            }
         end
         place = after
     end
+    -- Standings are by name; of one worker no two parts have the same rank.
+    table.sort(loose, function(a, b)
+        if a.rank ~= b.rank then return a.rank > b.rank end
+        if a.is_claiming ~= b.is_claiming then return a.is_claiming end
+        return a.at < b.at
+    end)
     return claimed, leaving, loose
 end
 
@@ -62,7 +101,7 @@ end
 local function claims_of(account, claimed)
     local by_rank, claims, place = {}, {}, HOLDERS
     while place <= #account do
-        local mine, after = claimed[account[place]] or {}, place + 6 + 5 * account[place + 5]
+        local mine, after = claimed[account[place]], place + 6 + 5 * account[place + 5]
         for at = place + 6, after - 1, 5 do
             local rank, wanted = account[at], account[at + 1]
             local claim = by_rank[rank]
@@ -71,7 +110,7 @@ local function claims_of(account, claimed)
                 by_rank[rank], claims[#claims + 1] = claim, claim
             end
             claim.wanted = min(claim.wanted + wanted, MOST)
-            local units = min(mine[rank] or 0, wanted)
+            local units = min(mine and mine[rank] or 0, wanted)
             if units > 0 then
                 claim.units = min(claim.units + units, MOST)
                 claim.least = min(claim.least, account[at + 2])
@@ -90,52 +129,49 @@ local function whole(claim, room)
     return room - math.fmod(room, claim.least)
 end
 
--- Take some of what is loose at a worker for leaving.  Its standing is the last: see note().
+-- Take some of what is loose at a worker for leaving.
 local function leave_soon(flat, worker, loose, units)
-    local place = 1
+    local place, gone = 1, {}
     while flat[place] ~= worker do
         place = place + FIRST_PART + 2 * (flat[place + CLAIMS] + flat[place + LOOSE])
     end
     flat[place + LEAVING] = min(flat[place + LEAVING] + units, MOST)
-    local left, first = {}, place + FIRST_PART + 2 * flat[place + CLAIMS]
     for _, part in ipairs(loose) do
-        -- By rank, the least urgent first.
-        if part.name == worker and part.units > 0 then table.insert(left, 1, part) end
+        if part.is_mine then
+            flat[part.at + 1] = part.units
+            if part.units == 0 then gone[#gone + 1] = part.at end
+        end
     end
-    for at = #flat, first, -1 do flat[at] = nil end
-    flat[place + LOOSE] = #left
-    for at, part in ipairs(left) do
-        flat[first + 2 * at - 2], flat[first + 2 * at - 1] = part.rank, part.units
+    flat[place + LOOSE] = flat[place + LOOSE] - #gone
+    -- By rank, the last first: those before stay where they are.
+    for _, at in ipairs(gone) do
+        table.remove(flat, at)
+        table.remove(flat, at)
     end
 end
 
 -- Returns the units that a worker owes, and the rank to which; they count as leaving from now on.
 local function call(account, worker)
-    if account[STANDINGS] == 0 then return 0, 0 end
-    local claimed, leaving, loose = standings_of(account)
-    if not next(claimed) then return 0, 0 end
+    local flat = account[STANDINGS]
+    if flat == 0 or not may_owe(flat, worker) then return 0, 0 end
+    local claimed, leaving, loose = standings_of(flat, worker)
     local left = min(max(account[BALANCE], 0) + leaving, MOST)
-    table.sort(loose, function(a, b)
-        if a.rank ~= b.rank then return a.rank > b.rank end
-        if a.is_claiming ~= b.is_claiming then return a.is_claiming end
-        return a.name ~= b.name and is_before(a.name, b.name)
-    end)
     for _, claim in ipairs(claims_of(account, claimed)) do
-        local there = left
+        local there, mine = left, 0
         for _, part in ipairs(loose) do
-            if part.rank > claim.rank then there = min(there + part.units, MOST) end
+            if part.rank <= claim.rank then break end
+            there = min(there + part.units, MOST)
         end
-        local goal, mine = whole(claim, there - claim.floor), 0
+        local goal = whole(claim, there - claim.floor)
         local missing = goal > 0 and max(goal + claim.floor - left, 0) or 0
         for _, part in ipairs(loose) do
-            if part.rank > claim.rank then
-                local units = min(part.units, missing)
-                part.units, missing, left = part.units - units, missing - units, left + units
-                if part.name == worker then mine = mine + units end
-            end
+            if part.rank <= claim.rank or missing == 0 then break end
+            local units = min(part.units, missing)
+            part.units, missing, left = part.units - units, missing - units, left + units
+            if part.is_mine then mine = mine + units end
         end
         if mine > 0 then
-            leave_soon(account[STANDINGS], worker, loose, mine)
+            leave_soon(flat, worker, loose, mine)
             return mine, claim.rank
         end
         left = max(left - claim.wanted, 0)
