@@ -62,6 +62,7 @@ class Group:
         waits_for: The allowance that it waits for; None while it does not.
         lacked: The one that it waited for last; None if it never did.
         since: Since when it waits, or goes on after that, Unix seconds.
+        keeps: Whether it keeps what it has at hand from others, until it has waited for too long.
         needs: What the first of its tickets needs of each allowance, while it waits.
         number: Of its place in the line that it waits in.
         costs: By task, what to set aside, and the version of the profiles that says so.
@@ -76,6 +77,7 @@ class Group:
         "excused",
         "is_blocked",
         "is_tight",
+        "keeps",
         "lacked",
         "live",
         "needs",
@@ -115,6 +117,7 @@ class Group:
         self.live = 0
         self.waits_for: Allowance | None = None
         self.lacked: Allowance | None = None
+        self.keeps = False
         self.since = 0.0
         self.needs: tuple[int, ...] = ()
         self.number = 0
@@ -209,6 +212,7 @@ class Group:
             now: Unix seconds.
         """
         self.waits_for = self.lacked = lacking
+        self.keeps = True
         self.needs = costs
         self.number = number
         self.since = now
@@ -227,10 +231,17 @@ class Group:
     def stands_in(self, allowance: Allowance) -> bool:
         """Tell whether it has a place in the line for an allowance in which it once took one."""
         lacking = self.waits_for
-        if lacking is None or lacking is allowance or not lacking.is_exhausted:
+        if lacking is None or lacking is allowance:
             return lacking is not None
-        # What it lacks may take long, but where lesser tickets are about to leave for it.
-        return any(rank == self.rank for rank, _ in lacking.standing.claims)
+        if not self.keeps:
+            return False
+        # What is used up may take long, but where it was claimed from lesser tickets, or will be
+        # with the next report.
+        return (
+            not lacking.is_exhausted
+            or lacking.told <= self.since
+            or any(rank == self.rank for rank, _ in lacking.standing.claims)
+        )
 
     def reserve(self, costs: tuple[int, ...]) -> None:
         """Set aside what a ticket that starts is expected to use."""

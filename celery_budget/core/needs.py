@@ -78,6 +78,7 @@ def add_up(
             is_claimed = group.rank in dict(standings.get(lacking, NONE).claims)
             patience_us = CLAIMED_US if is_claimed else PATIENCE_US
             is_long = lacking.is_exhausted and now > group.since + patience_us / 1e6
+        group.keeps = group.keeps and not is_long
         is_before = True
         for allowance, units in zip(group.allowances, group.needs, strict=True):
             if allowance is lacking:

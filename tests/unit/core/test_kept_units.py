@@ -140,3 +140,25 @@ def test_what_was_granted_goes_back_when_no_slot_comes() -> None:
     worker.exchange(1.0)
 
     assert {} == worker.ledger.accounts()
+
+
+def test_nothing_is_kept_for_long_from_others_that_could_start() -> None:
+    """What is lacking may be held for hours by somebody who does not leave."""
+    worker = books({"fleet": {"slots": 2}, "tenant:*": {"slots": 1}})
+    worker.hold("optional", "one")
+    decisions(worker)
+    worker.exchange()
+    assert isinstance(worker.decide(), Start)
+    worker.hold("critical", "one")
+    decisions(worker)
+    worker.exchange()
+    decisions(worker)
+    other = worker.hold("optional", "two")
+    started = []
+    begun = worker.now
+    while not started and worker.now < begun + 15:
+        started = decisions(worker)
+        worker.exchange()
+
+    assert [other] == [decision.ticket for decision in started]  # type: ignore[union-attr]
+    assert worker.now > begun + 5
