@@ -150,7 +150,7 @@ class Budgets:
 
     def inspect(self, sender: ModuleType, command: str, **arguments: object) -> dict[str, Any]:
         """Ask the one worker there is."""
-        asked = sender.app.control.inspect(timeout=5, limit=1)
+        asked = sender.app.control.inspect(timeout=30, limit=1)
         (answer,) = asked._request(command, **arguments).values()
         return answer
 

@@ -33,7 +33,7 @@ def shop(fleet: Fleet) -> ModuleType:
 
 def told(shop: ModuleType, worker: Worker) -> dict[str, Any]:
     """Ask a worker what it does."""
-    return shop.app.control.inspect(timeout=5, limit=1)._request("budget")[worker.name]
+    return shop.app.control.inspect(timeout=30, limit=1)._request("budget")[worker.name]
 
 
 @pytest.mark.parametrize("fleet", ["redis", "rabbitmq"], indirect=True, scope="module")

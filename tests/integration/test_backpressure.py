@@ -111,7 +111,7 @@ def test_tasks_start_later_instead(fleet: Fleet, wait_for: WaitFor, key: str) ->
     fleet.start(policy=policy("delay"))
     wait_for(lambda: fleet.journal.count("ran", key=f"{key} soon") == 1, what="the one in 3 s")
     assert soon - 1 <= fleet.journal.entries("ran", key=f"{key} soon")[0]["at"] <= soon + 20
-    inspect = shop.app.control.inspect(timeout=5, limit=1)
+    inspect = shop.app.control.inspect(timeout=30, limit=1)
     (scheduled,) = inspect.scheduled().values()
     (entry,) = [each for each in scheduled if each["request"]["args"] == [f"{key} later"]]
     assert "eta" in entry

@@ -42,7 +42,7 @@ def fill(fleet: Fleet, shop: ModuleType, wait_for: WaitFor, gate: Path, **option
 
 def inspect(shop: ModuleType) -> dict[str, Any]:
     """Ask the fleet's one worker for its bands."""
-    answers = shop.app.control.inspect(timeout=5, limit=1)._request("budget")
+    answers = shop.app.control.inspect(timeout=30, limit=1)._request("budget")
     (answer,) = answers.values()
     return answer
 
@@ -132,7 +132,7 @@ def test_inspect_says_what_runs_and_why_the_rest_waits(
     wait_for(lambda: len(inspect(shop)["held"]) == 1, what="the held ticket")
     answer = inspect(shop)
     (status,) = (
-        shop.app.control.inspect(timeout=5, limit=1)
+        shop.app.control.inspect(timeout=30, limit=1)
         ._request("budget_status", task_id=waiting.id)
         .values()
     )

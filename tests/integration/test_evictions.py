@@ -56,7 +56,7 @@ def test_an_evicted_task_begins_anew(
     assert ("SUCCESS", None) == fleet.outcome(evicted)
     assert 1 == fleet.journal.count("ended", key=key)
     assert "Traceback" not in worker.log
-    counts = shop.app.control.inspect(timeout=5, limit=1)._request("budget")[worker.name]
+    counts = shop.app.control.inspect(timeout=30, limit=1)._request("budget")[worker.name]
     assert (1, 0) == (counts["evictions"], counts["yields"])
 
 

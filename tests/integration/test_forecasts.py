@@ -73,7 +73,7 @@ def counted(url: str) -> int:
 
 def band(sender: ModuleType, name: str, field: str) -> int | None:
     """Ask the one worker about a band; None while it does not listen yet."""
-    asked = sender.app.control.inspect(timeout=5, limit=1)
+    asked = sender.app.control.inspect(timeout=30, limit=1)
     for answer in (asked._request("budget") or {}).values():
         return int(answer["bands"][name][field])
     return None

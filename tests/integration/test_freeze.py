@@ -211,7 +211,7 @@ def test_only_what_may_be_frozen_is(
         shop.wait.apply_async((key, str(ends[0]), number), band="important")
     wait_for(lambda: fleet.journal.count("started", key=key) == SLOTS, what="full slots")
     urgent = shop.wait.apply_async((f"{key} urgent", str(ends[1])), band="critical").id
-    answer = shop.app.control.inspect(timeout=5, limit=1)._request("budget")
+    answer = shop.app.control.inspect(timeout=30, limit=1)._request("budget")
     frozen = stopped(worker)
     ends[0].touch()
     ends[1].touch()
@@ -247,7 +247,7 @@ def test_an_operator_sees_what_is_frozen(
     worker = start(fleet)
     fill(shop, wait_for, fleet, key, ends[0])
     freeze_one(shop, wait_for, worker, key, ends[1])
-    (found,) = shop.app.control.inspect(timeout=5, limit=1)._request("budget").values()
+    (found,) = shop.app.control.inspect(timeout=30, limit=1)._request("budget").values()
     ends[1].touch()
     ends[0].touch()
 
@@ -355,5 +355,5 @@ def test_random_ends_and_freezes_lose_no_task_and_no_child(
 
 def freezes(shop: ModuleType) -> int:
     """Tell how many tasks the one worker has frozen."""
-    (answer,) = shop.app.control.inspect(timeout=5, limit=1)._request("budget").values()
+    (answer,) = shop.app.control.inspect(timeout=30, limit=1)._request("budget").values()
     return int(answer["freezes"])

@@ -43,14 +43,14 @@ def test_what_gives_way_does_so_for_urgent_tasks_that_wait_elsewhere(
     # What is not due yet comes to whoever has a slot.
     for number in range(4):
         shop.note.apply_async((urgent, number), band="critical", countdown=5 + number)
-    inspect = control.inspect(timeout=5, limit=1, destination=[stuck.name])
+    inspect = control.inspect(timeout=30, limit=1, destination=[stuck.name])
     wait_for(lambda: len(inspect.scheduled()[stuck.name]) == 4, what="the urgent ones there")
     for number in range(SLOTS):
         shop.wait.apply_async((f"{key} stuck", str(gate), number), band="important")
     wait_for(lambda: alone.journal.count("started", key=f"{key} stuck") == SLOTS, what="two")
     control.add_consumer("critical", destination=[able.name], reply=True, timeout=5, limit=1)
     wait_for(lambda: alone.journal.count("ran", key=urgent) == 4, what="their runs elsewhere")
-    asked = control.inspect(timeout=5, limit=1, destination=[able.name])._request("budget")
+    asked = control.inspect(timeout=30, limit=1, destination=[able.name])._request("budget")
     assert 0 == alone.journal.count("ended", key=f"{key} stuck")
     gate.touch()
     wait_for(lambda: alone.journal.count("ended", key=key) == SLOTS, what="the ends of the others")

@@ -28,7 +28,7 @@ def test_an_urgent_task_leaves_a_worker_on_which_nothing_gives_way(
     shop.run_program.apply_async((key, str(gate)), band="optional")
     wait_for(lambda: alone.journal.count("started", key=key) == 1, what="its start")
     shop.note.apply_async((f"{key} urgent",), band="critical")
-    inspect = shop.app.control.inspect(timeout=5, limit=1, destination=[stuck.name])
+    inspect = shop.app.control.inspect(timeout=30, limit=1, destination=[stuck.name])
 
     def is_held() -> bool:
         return inspect._request("budget")[stuck.name]["bands"]["critical"]["held"] == 1

@@ -110,7 +110,7 @@ def test_what_cannot_start_stays_in_the_broker(
         shop.wait.apply_async((key, str(gate), number), tenant=f"t-{number}")
     alone.start(policy=policy(8))
     wait_for(lambda: alone.journal.count("started", key=key) == 2, what="full slots")
-    inspect = shop.app.control.inspect(timeout=5, limit=1)
+    inspect = shop.app.control.inspect(timeout=30, limit=1)
     (answer,) = inspect._request("budget").values()
     gate.touch()
     wait_for(lambda: alone.journal.count("ended", key=key) == 32, what="all of them")
@@ -170,7 +170,7 @@ def test_a_retry_stays_in_its_tenant_s_lanes(
 
 def queues(shop: ModuleType) -> set[str]:
     """Ask the one worker what it consumes from."""
-    (found,) = shop.app.control.inspect(timeout=5, limit=1).active_queues().values()
+    (found,) = shop.app.control.inspect(timeout=30, limit=1).active_queues().values()
     return {queue["name"] for queue in found}
 
 

@@ -99,7 +99,7 @@ def described(fleet: Fleet, **setup: object) -> dict[str, object]:
         worker.kill()
     fleet.start(**setup)
     shop = fleet.sender(**setup)
-    inspect = shop.app.control.inspect(timeout=5, limit=1)
+    inspect = shop.app.control.inspect(timeout=30, limit=1)
     (queues,) = inspect.active_queues().values()
     (stats,) = inspect.stats().values()
     return {

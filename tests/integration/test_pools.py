@@ -27,7 +27,7 @@ def shop(fleet: Fleet) -> ModuleType:
 
 def held(shop: ModuleType) -> int:
     """Count what the one worker holds."""
-    (answer,) = shop.app.control.inspect(timeout=5, limit=1)._request("budget").values()
+    (answer,) = shop.app.control.inspect(timeout=30, limit=1)._request("budget").values()
     return sum(band["held"] for band in answer["bands"].values())
 
 
@@ -176,7 +176,7 @@ def test_an_autoscaled_pool_grows_under_load_and_uses_what_it_grew(
     for number in range(8):
         shop.wait.delay(key, str(gate), number)
     wait_for(lambda: fleet.journal.count("started", key=key) == 4, what="four at once")
-    (stats,) = shop.app.control.inspect(timeout=5, limit=1).stats().values()
+    (stats,) = shop.app.control.inspect(timeout=30, limit=1).stats().values()
     running = fleet.journal.count("started", key=key)
     gate.touch()
     wait_for(lambda: fleet.journal.count("ended", key=key) == 8, what="all tasks")

@@ -54,7 +54,7 @@ def is_below(worker: Worker, pid: int) -> bool:
 
 def told(shop: ModuleType, worker: Worker) -> dict[str, Any]:
     """Ask a worker what it does."""
-    inspect = shop.app.control.inspect(timeout=5, limit=1, destination=[worker.name])
+    inspect = shop.app.control.inspect(timeout=30, limit=1, destination=[worker.name])
     return inspect._request("budget")[worker.name]
 
 

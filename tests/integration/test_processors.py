@@ -51,7 +51,7 @@ def one_processor() -> Iterator[None]:
 
 def told(shop: ModuleType, worker: Worker) -> dict[str, Any]:
     """Ask a worker what it does."""
-    inspect = shop.app.control.inspect(timeout=5, limit=1, destination=[worker.name])
+    inspect = shop.app.control.inspect(timeout=30, limit=1, destination=[worker.name])
     answer: dict[str, Any] = inspect._request("budget")[worker.name]
     return answer
 

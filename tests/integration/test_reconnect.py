@@ -83,7 +83,7 @@ def fill(fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, gate: Path
     wait_for(lambda: fleet.journal.count("started", key=key) == SLOTS, what="full slots")
 
     def is_acknowledged() -> bool:
-        (active,) = shop.app.control.inspect(timeout=5, limit=1).active().values()
+        (active,) = shop.app.control.inspect(timeout=30, limit=1).active().values()
         return [True] * SLOTS == [request["acknowledged"] for request in active]
 
     wait_for(is_acknowledged, what="the acknowledgements")

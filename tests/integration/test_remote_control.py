@@ -28,7 +28,7 @@ def shop(fleet: Fleet) -> ModuleType:
 
 def ask(shop: ModuleType, command: str, *args: Any) -> Any:
     """Give the one worker's answer to an inspect command."""
-    (answer,) = getattr(shop.app.control.inspect(timeout=5, limit=1), command)(*args).values()
+    (answer,) = getattr(shop.app.control.inspect(timeout=30, limit=1), command)(*args).values()
     return answer
 
 

@@ -32,7 +32,7 @@ def band(message: Any) -> str:
 
 def consumed(shop: ModuleType) -> set[str]:
     """Name the queues that the fleet's one worker consumes."""
-    (queues,) = shop.app.control.inspect(timeout=5, limit=1).active_queues().values()
+    (queues,) = shop.app.control.inspect(timeout=30, limit=1).active_queues().values()
     return {queue["name"] for queue in queues}
 
 

@@ -36,7 +36,7 @@ def wait_until_held(shop: ModuleType, wait_for: WaitFor, task_id: str) -> None:
     """Return when the worker holds a task."""
 
     def is_held() -> bool:
-        (answer,) = shop.app.control.inspect(timeout=5, limit=1)._request("budget").values()
+        (answer,) = shop.app.control.inspect(timeout=30, limit=1)._request("budget").values()
         return task_id in [ticket["id"] for ticket in answer["held"]]
 
     wait_for(is_held, what="the ticket")

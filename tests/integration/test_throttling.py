@@ -30,7 +30,7 @@ def test_urgent_tasks_get_room_and_lesser_ones_get_it_back(
     shop = alone.sender(policy=POLICY)
     worker = alone.start("--loglevel", "INFO", pool=pool, concurrency=4, policy=POLICY)
     numbers = count()
-    inspect = shop.app.control.inspect(timeout=5, limit=1)
+    inspect = shop.app.control.inspect(timeout=30, limit=1)
 
     def optional() -> dict[str, Any]:
         found: dict[str, Any] = inspect._request("budget")[worker.name]["bands"]["optional"]
@@ -83,7 +83,7 @@ def test_tasks_that_can_do_less_are_asked_to_before_they_wait(
     shop = alone.sender(policy=policy, settings=settings)
     worker = alone.start(pool=pool, concurrency=2, policy=policy, settings=settings)
     numbers = count()
-    inspect = shop.app.control.inspect(timeout=5, limit=1)
+    inspect = shop.app.control.inspect(timeout=30, limit=1)
 
     def optional() -> dict[str, Any]:
         found: dict[str, Any] = inspect._request("budget")[worker.name]["bands"]["optional"]

@@ -14,7 +14,7 @@ from tests.fleet import Fleet
 
 def scheduled(shop: ModuleType) -> list[dict[str, Any]]:
     """List what the one worker keeps for later."""
-    (found,) = shop.app.control.inspect(timeout=5, limit=1).scheduled().values()
+    (found,) = shop.app.control.inspect(timeout=30, limit=1).scheduled().values()
     return found
 
 
