@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from math import floor, inf
 
 from celery_budget.core.accounting import AHEAD, MOST, Account, Want
@@ -74,7 +75,8 @@ def _shares(account: Account, worker: str) -> list[int]:
     begun = _begun(account)
     for rank in sorted(by_rank):
         asked = by_rank[rank]
-        parts = share([want for _, want in asked], left, begun)
+        names = [name for name, _ in asked]
+        parts = share([want for _, want in asked], left, begun, names)
         for (name, _), part in zip(asked, parts, strict=True):
             left -= part
             if name == worker:
@@ -94,7 +96,7 @@ def _begun(account: Account) -> float:
     return rule.begins if account.number >= rule.number else 0  # else it has not begun
 
 
-def share(asked: list[Want], left: int, begun: float) -> list[int]:
+def share(asked: list[Want], left: int, begun: float, names: Sequence[str] = ()) -> list[int]:
     """Divide what is left among wants of one rank.
 
     First, by age, everybody gets the least that is of use. Where that is not there, what there is
@@ -106,12 +108,14 @@ def share(asked: list[Want], left: int, begun: float) -> list[int]:
         asked: Of two that are equal the earlier goes first.
         left: Units there are; may be below zero.
         begun: A want is saved up for if it is older than this, microseconds.
+        names: Who asks. Of two of one age the same goes first whoever asks last: else each would
+            let the other go first for ever.
 
     Returns:
         Units for each, in the order given.
     """
     shares = [0] * len(asked)
-    by_age = sorted(range(len(asked)), key=lambda i: asked[i].since)
+    by_age = sorted(range(len(asked)), key=lambda i: (asked[i].since, names[i] if names else ""))
     for i in by_age:
         want = asked[i]
         if want.least <= left - want.floor:

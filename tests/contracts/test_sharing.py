@@ -89,6 +89,18 @@ def test_what_is_scarce_is_shared_max_min(fleet: Fleet) -> None:
     assert [10, 45] == units
 
 
+def test_of_equally_old_wants_one_is_met_whoever_asks(fleet: Fleet) -> None:
+    """Or each would let the other go first, whenever it asks, and neither got anything."""
+    one, other = fleet.worker("one"), fleet.worker("other")
+    holder = used_up(fleet, CAPACITY)
+    for worker in (one, other):
+        worker.tell("a", CAPACITY, want(10, 10, since=NOON))
+    holder.tell("a", CAPACITY)
+
+    got = [worker.tell("a", CAPACITY, want(10, 10, since=NOON)).units for worker in (other, one)]
+    assert [0, 10] == got
+
+
 def test_what_is_too_little_to_share_goes_to_the_oldest(fleet: Fleet) -> None:
     """A part that starts nothing is of no use."""
     holder = used_up(fleet, CAPACITY)

@@ -5,15 +5,6 @@
 local STANDINGS = CUT
 local CLAIMS, LEAVING, LOOSE, FIRST_PART = 1, 2, 3, 4
 
--- Bytes, not the order of some language: every server and every worker must tell the same.
-local function is_before(a, b)
-    for place = 1, min(#a, #b) do
-        local x, y = string.byte(a, place), string.byte(b, place)
-        if x ~= y then return x < y end
-    end
-    return #a < #b
-end
-
 -- Keep what is told of `worker`, and of others only where they hold or want something; by name, so
 -- that nothing else has to be compared by its bytes.
 local function note(account, worker, told)

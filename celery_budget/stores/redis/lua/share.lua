@@ -1,6 +1,15 @@
 -- share: who gets how much of an account.  Mirrors core/granting.py.  Needs account.lua before it.
 local AHEAD = 1000000
-local RANK, UNITS, LEAST, SINCE, FLOOR = 1, 2, 3, 4, 5
+local RANK, UNITS, LEAST, SINCE, FLOOR, WORKER = 1, 2, 3, 4, 5, 6
+
+-- Bytes, not the order of some language: every server and every worker must tell the same.
+local function is_before(a, b)
+    for place = 1, min(#a, #b) do
+        local x, y = string.byte(a, place), string.byte(b, place)
+        if x ~= y then return x < y end
+    end
+    return #a < #b
+end
 
 -- What share() gives to the only want of a rank.
 local function share_alone(want, left)
@@ -18,8 +27,9 @@ local function share(asked, left, begun)
         highest = max(highest, want[FLOOR])
     end
     table.sort(by_age, function(i, j)
-        local a, b = asked[i][SINCE], asked[j][SINCE]
-        return a < b or a == b and i < j
+        local a, b = asked[i], asked[j]
+        if a[SINCE] ~= b[SINCE] then return a[SINCE] < b[SINCE] end
+        return i ~= j and is_before(a[WORKER], b[WORKER])
     end)
     for _, i in ipairs(by_age) do
         local want = asked[i]
@@ -60,9 +70,8 @@ local function begun_at(account)
     return account[NUMBER] >= account[RULE_NUMBER] and account[BEGINS] or 0
 end
 
--- Share by rank what others want and what one worker wants, who comes last of equals.
--- Returns units for each of `mine`.
-local function shares_of(account, mine)
+-- Share by rank what others want and what one worker wants.  Returns units for each of `mine`.
+local function shares_of(account, mine, worker)
     local by_rank, ranks = {}, {}
     local function ask(want)
         local asked = by_rank[want[RANK]]
@@ -76,10 +85,17 @@ local function shares_of(account, mine)
     local place, size = HOLDERS, #account
     while place <= size do
         local after = place + 6 + 5 * account[place + 5]
-        for at = place + 6, after - 1, 5 do ask({unpack(account, at, at + 4)}) end
+        for at = place + 6, after - 1, 5 do
+            local want = {unpack(account, at, at + 4)}
+            want[WORKER] = account[place]
+            ask(want)
+        end
         place = after
     end
-    for _, want in ipairs(mine) do ask(want) end
+    for _, want in ipairs(mine) do
+        want[WORKER] = worker
+        ask(want)
+    end
     table.sort(ranks)
     local left, begun, shares = account[BALANCE], begun_at(account), {}
     for _, rank in ipairs(ranks) do
@@ -143,7 +159,7 @@ local function grant(account, sums, told, mine)
     local shares = {}
     if not is_too_little(account, mine) then
         local is_plain = not sums.is_contended or is_enough(account, mine)
-        shares = is_plain and shares_alone(account, mine) or shares_of(account, mine)
+        shares = is_plain and shares_alone(account, mine) or shares_of(account, mine, told.worker)
     end
     for _, want in ipairs(mine) do
         local part = shares[want] or 0
