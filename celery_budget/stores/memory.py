@@ -69,8 +69,9 @@ class MemoryLedger:
         self._alive: dict[str, int] = {}
         #: For how many urgent tickets each of them has room.
         self._rooms: dict[str, int] = {}
-        #: How many wait at each of them, less those that could start there or were promised room.
-        self._waiting: dict[str, int] = {}
+        #: How many wait at each of them, less those that could start there or were promised room;
+        #: and until when that counts. Nobody is to leave for a worker that was killed.
+        self._waiting: dict[str, tuple[int, int]] = {}
         #: In the order in which they were last looked at.
         self._kept: OrderedDict[str, _Kept] = OrderedDict()
 
@@ -99,18 +100,28 @@ class MemoryLedger:
             self._forget(now, 2 * len(report.lines) + 1)
             self._alive[report.worker] = now
             self._rooms[report.worker] = report.room
-            self._waiting[report.worker] = report.waiting
             for worker, seen in list(self._alive.items()):
                 if seen <= now - self._lease_us:
                     del self._alive[worker]
                     del self._rooms[worker]
-                    del self._waiting[worker]
             version, workers = self._live.version, len(self._alive)
             room = sum(self._rooms.values()) - report.room
-            left = sum(self._waiting.values())
-            waiting = part(left, report.waiting, report.places, workers)
-            self._waiting[report.worker] -= max(0, waiting)
+            waiting = self._make_room(report, workers, now)
             return Answer(self._epoch, now, until, version, lines, workers, room, waiting)
+
+    def _make_room(self, report: Report, workers: int, now: int) -> int:
+        """Tell for how many urgent tickets of others a worker is to make room; see `part`."""
+        self._note_waiting(report, report.waiting, now)
+        self._waiting = {name: each for name, each in self._waiting.items() if each[1] > now}
+        left = sum(count for count, _ in self._waiting.values())
+        waiting = part(left, report.waiting, report.places, workers)
+        if waiting > 0:
+            self._note_waiting(report, report.waiting - waiting, now)
+        return waiting
+
+    def _note_waiting(self, report: Report, count: int, now: int) -> None:
+        counts_us = report.next_us if count > 0 else self._lease_us
+        self._waiting[report.worker] = count, now + counts_us
 
     def _settle(self, line: Line, common: _Exchange) -> Granted:
         report, now = common.report, common.now

@@ -30,6 +30,10 @@ def daily(limit: int, *, version: int = 0, begins: int = TODAY) -> AccountRule:
     return AccountRule(limit, 0, 0, True, begins // DAY, begins, version)
 
 
+#: Within what time workers say that they report again, microseconds.
+NEXT_US = 200 * MS
+
+
 class Clock:
     """A clock that the test sets, microseconds."""
 
@@ -74,7 +78,7 @@ class Worker:
         self.fleet = fleet
         self.name = name
         self.epoch = ""
-        self.report = Report(name, 1, "", 200 * MS)
+        self.report = Report(name, 1, "", NEXT_US)
         self._number = 0
 
     def tell(
@@ -96,7 +100,7 @@ class Worker:
     def send(self, *lines: Line, room: int = 0, waiting: int = 0, places: int = 0) -> Answer:
         """Report."""
         self._number += 1
-        head = self.name, self._number, self.epoch, 200 * MS
+        head = self.name, self._number, self.epoch, NEXT_US
         self.report = Report(*head, lines, room, waiting, places)
         return self.repeat()
 

@@ -11,6 +11,7 @@ from tests.contracts.fleet import (
     DAY,
     HOURLY,
     LEASE_US,
+    NEXT_US,
     NOON,
     SECOND,
     STEADY,
@@ -353,7 +354,21 @@ def test_nobody_makes_room_who_cannot(fleet: Fleet) -> None:
 
 
 def test_what_waits_on_a_worker_that_is_gone_does_not_wait(fleet: Fleet) -> None:
-    """Nor is room kept by one that is gone: from the end of its lease on."""
+    """From when on it should have told again: nobody is to leave for it."""
+    stuck, able = fleet.worker("stuck"), fleet.worker("able")
+    able.send()
+    stuck.send(waiting=1)
+    fleet.clock.pass_s((NEXT_US - 1) / SECOND)
+    assert 1 == able.send(places=1).waiting
+    able.send()
+    fleet.clock.pass_s(1 / SECOND)
+    assert 0 == able.send(places=1).waiting
+    stuck.send(waiting=1)
+    assert 1 == able.send(places=1).waiting
+
+
+def test_room_on_a_worker_that_is_gone_is_none(fleet: Fleet) -> None:
+    """From the end of its lease on."""
     stuck, gone, other = (fleet.worker(name) for name in ("stuck", "gone", "other"))
     stuck.send(waiting=1)
     assert 1 == gone.send(places=1).waiting

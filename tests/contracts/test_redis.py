@@ -208,5 +208,5 @@ def test_urgent_tasks_of_a_dead_worker_are_forgotten_whoever_finds_it(
 
     assert 0 == fleet.worker("able").send(places=9).waiting
     assert {"": "0"} == client.hgetall("{celery-budget:n}:waiting")
-    assert [] == client.zrange("{celery-budget:n}:waiting_at", 0, -1)
+    assert [] == client.zrange("{celery-budget:n}:waiting_until", 0, -1)
     assert 3_590_000 < client.pttl("{celery-budget:n}:waiting") <= 3_600_000

@@ -64,7 +64,7 @@ class RedisLedger:
             self._key("workers"),
             self._key("rooms"),
             self._key("waiting"),
-            self._key("waiting_at"),
+            self._key("waiting_until"),
             *(self._key("account", line.account) for line in report.lines),
         ]
         lines = [_flat(line) for line in report.lines]

@@ -6,7 +6,7 @@
 -- KEYS[4] workers   zset    name -> microseconds of its last report
 -- KEYS[5] rooms     hash    worker -> urgent tickets it has room for; '' -> all of them
 -- KEYS[6] waiting   hash    worker -> urgent tickets that wait there, less what it has room for
--- KEYS[7] waiting_at zset   name -> microseconds of its last report; of workers that tell of these
+-- KEYS[7] waiting_until zset name -> microseconds until which that counts
 -- KEYS[8..] account string  packed, one for each line of the report
 -- ARGV[1] report: msgpack {worker, number, epoch, next_us, lines, room, waiting, places}; a line
 --   is as in settle.lua
@@ -81,7 +81,7 @@ for _, dead in ipairs(redis.call('ZRANGEBYSCORE', KEYS[4], '-inf', now - lease_u
 end
 redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - lease_us)
 local workers = redis.call('ZCARD', KEYS[4])
-local part = make_room(KEYS[6], KEYS[7], worker, waiting, places, workers, now, lease_us)
+local part = make_room(KEYS[6], KEYS[7], told, waiting, places, workers)
 for place = 4, 7 do redis.call('PEXPIRE', KEYS[place], WORKER_MS) end
 local others = tonumber(redis.call('HGET', KEYS[5], '') or 0) - room
 return cmsgpack.pack({current, now, lease_until, version, answers, workers, others, part})
