@@ -159,6 +159,9 @@ def test_a_worker_stops_with_something_frozen(
     worker = start(fleet)
     fill(shop, wait_for, fleet, key, ends[0])
     freeze_one(shop, wait_for, worker, key, ends[1])
+    # A cold shutdown of Celery waits for a task that began just before: it ends those of which the
+    # main process has heard that they began.
+    wait_for(lambda: begun(shop) == SLOTS + 1, what="the worker to know of all that run")
     children = psutil.Process(worker.pid).children()
     worker.send(number)
     if number == signal.SIGTERM:
@@ -353,6 +356,12 @@ def test_random_ends_and_freezes_lose_no_task_and_no_child(
     numbers = list(range(sent))
     assert numbers == sorted(ran["number"] for ran in fleet.journal.entries("ended", key=key))
     assert numbers == sorted(ran["number"] for ran in fleet.journal.entries("ran", key=f"{key} u"))
+
+
+def begun(shop: ModuleType) -> int:
+    """Tell of how many running tasks the one worker has heard that they began."""
+    (active,) = shop.app.control.inspect(timeout=30, limit=1).active().values()
+    return sum(each["time_start"] is not None for each in active)
 
 
 def freezes(shop: ModuleType) -> int:
