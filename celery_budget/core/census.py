@@ -105,10 +105,13 @@ class Census:
 
     def _room_for(self, state: BandState) -> int:
         """Tell how many more tickets of a band that preempts could start than wait for slots."""
-        free = self.free
-        usable = min(free, max(0, self._preemption.unkept(free) + state.unfilled))
         waiting = sum(other.queue.length for other in self._order.urgent)
-        return max(0, usable + self._preemption.room(state) - waiting)
+        return max(0, self._usable_by(state) + self._preemption.room(state) - waiting)
+
+    def _usable_by(self, state: BandState) -> int:
+        """Tell how many slots are free for tickets of a band that preempts."""
+        free = self.free
+        return min(free, max(0, self._preemption.unkept(free) + state.unfilled))
 
     def work_s(self, queued: Mapping[str, float]) -> float:
         """Tell how much work waits, here and in the broker, slot-seconds.

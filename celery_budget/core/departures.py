@@ -62,11 +62,6 @@ class Departures:
         self._left: OrderedDict[str, int] = OrderedDict()
 
     @property
-    def is_asked(self) -> bool:
-        """Whether something was asked to leave and has not."""
-        return bool(self._asked)
-
-    @property
     def asked(self) -> int:
         """How many were asked to leave and have not."""
         return len(self._asked)

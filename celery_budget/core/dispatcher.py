@@ -66,8 +66,7 @@ class Dispatcher(Member):
             preemption.now = now
         if self.accounts is not None and self.accounts.owing:
             self._give_back(self.accounts.owing, now)
-        node, guests = self._node, self._guests
-        processors = None if node is None else node.processors
+        node, guests, processors = self._node, self._guests, self._processors
         if processors is not None and processors.is_changed:
             moved = self._even_out(processors, now)
             if moved is not None:
@@ -153,8 +152,8 @@ class Dispatcher(Member):
         guests = self._guests
         awaited = self._awaited() if guests.is_on else 0
         restored = self._preemption.restore(self.slots - guests.expected, now, awaited)
-        if restored is not None and self._node is not None and self._node.processors is not None:
-            self._node.processors.is_changed = True
+        if restored is not None and self._processors is not None:
+            self._processors.is_changed = True
         return restored
 
     def _borrow(self, now: float) -> tuple[BandState | None, Reason]:
@@ -215,8 +214,8 @@ class Dispatcher(Member):
     def thawed(self, ticket: Ticket, now: float) -> None:
         """Take note that something else has let a frozen ticket go on."""
         self._preemption.thawed(ticket, now)
-        if self._node is not None and self._node.processors is not None:
-            self._node.processors.stopped(ticket)
+        if self._processors is not None:
+            self._processors.stopped(ticket)
 
     def _admit(
         self, state: BandState, ticket: Ticket, group: Group, now: float
@@ -299,9 +298,7 @@ class Dispatcher(Member):
         if ticket.methods:
             self._preemption.started(ticket, state)
         if self._node is not None:
-            self._node.started(ticket)
-            if self._node.processors is not None:
-                self._node.processors.started(ticket, is_urgent=state.rule.preempts)
+            self._node.started(ticket, is_urgent=state.rule.preempts)
         self._running[ticket] = (state, tenant, now, expected, paid, ahead, costs)
         return Start(ticket, reason, is_degraded)
 

@@ -100,19 +100,6 @@ class Member(Shelter):
             return Return(taken, Reason.NO_SLOT)
         return until
 
-    def _usable(self) -> int:
-        """Tell how many slots are free for urgent tickets."""
-        free = self.free
-        return min(free, max(0, self._preemption.unkept(free) + self._order.urgent[0].unfilled))
-
-    def urgent_room(self) -> int:
-        """Tell how many urgent tickets could start that are not held here yet."""
-        urgent = self._order.urgent
-        if not urgent:
-            return 0
-        waiting = sum(state.queue.length for state in urgent)
-        return max(0, self._usable() + self._preemption.room(urgent[0]) - waiting)
-
     def _lack(self, now: float) -> int:
         """Tell how many urgent tickets have no slot on its way; below zero: slots left over."""
         urgent = self._order.urgent
@@ -120,7 +107,8 @@ class Member(Shelter):
         # What a look-ahead has brought starts soon.
         waiting = sum(state.queue.length for state in held if not self.demand(state.name)[1])
         coming = self._preemption.coming(now)
-        lack = waiting - coming - self._usable() - self._preemption.at_once(urgent[0])
+        usable = self._usable_by(urgent[0])
+        lack = waiting - coming - usable - self._preemption.at_once(urgent[0])
         # As long as slots are coming, the rest is not handed on either.
         return min(lack, 0) if coming else lack
 
@@ -176,7 +164,7 @@ class Member(Shelter):
     def _awaited(self) -> int:
         """Tell how many running tickets are to leave for guests."""
         expected = self._guests.expected
-        return max(0, expected - self._usable()) if expected else 0
+        return max(0, expected - self._usable_by(self._order.urgent[0])) if expected else 0
 
     def _is_kept(self, state: BandState, free: int) -> bool:
         """Tell whether the free slots are kept for guests from a band."""

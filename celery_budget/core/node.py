@@ -128,11 +128,18 @@ class Node:
         using = self.using.get(ticket, 0)
         return using + self._sample.base if using and self._sample is not None else 0
 
-    def started(self, ticket: Ticket) -> None:
-        """Keep what a ticket is expected to take."""
+    def started(self, ticket: Ticket, *, is_urgent: bool = False) -> None:
+        """Keep what a ticket is expected to take.
+
+        Args:
+            ticket: Of any band.
+            is_urgent: Whether of a band that preempts.
+        """
         expected = self.expected(ticket)
         if expected:
             self._expected[ticket] = expected
+        if self.processors is not None:
+            self.processors.started(ticket, is_urgent=is_urgent)
 
     def ended(
         self,

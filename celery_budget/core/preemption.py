@@ -17,7 +17,7 @@ from celery_budget.core.bands import BandState
 from celery_budget.core.decisions import Evict, Freeze, Stay, Thaw, Yield
 from celery_budget.core.leeway import Leeway
 from celery_budget.core.order import Order
-from celery_budget.core.relief import Relief, Running
+from celery_budget.core.relief import Place, Relief, Running, place_of
 from celery_budget.core.ticket import Ticket
 from celery_budget.policy.preemption import Method, PreemptionRule
 
@@ -79,7 +79,7 @@ class Preemption(Leeway):
     @property
     def is_active(self) -> bool:
         """Whether something gives way now, or was asked to."""
-        return self.outside > 0 or self._departures.is_asked or bool(self.still)
+        return self.outside > 0 or self._departures.asked > 0 or bool(self.still)
 
     def started(self, ticket: Ticket, state: BandState) -> None:
         """Take note of a ticket that starts and may give way."""
@@ -114,8 +114,7 @@ class Preemption(Leeway):
             return None, False
         chosen, way, had_enough = found
         if way is not Method.FREEZE:
-            self._departures.ask(chosen, way, now)
-            return (Yield if way is Method.CHECKPOINT else Evict)(chosen, head), False
+            return self.relief.release(chosen, way, now, cause=head), False
         self._leave_slot(chosen)
         if had_enough:
             self._beside[chosen] = None
@@ -129,8 +128,7 @@ class Preemption(Leeway):
         if found is None:
             return None
         ticket, way, _ = found
-        self._departures.ask(ticket, way, now)
-        return (Yield if way is Method.CHECKPOINT else Evict)(ticket, is_for_guest=True)
+        return self.relief.release(ticket, way, now, is_for_guest=True)
 
     def _cheapest(
         self, rank: int, now: float, *, is_for_guest: bool = False
@@ -147,7 +145,7 @@ class Preemption(Leeway):
         """
         over = self._order.over_share()
         chosen: tuple[Ticket, Method, bool] | None = None
-        best: tuple[bool, bool, int, float, float] | None = None
+        best: tuple[bool, Place] | None = None
         for ticket, (state, _, started, *_rest) in self._running.items():
             if state.rule.rank <= rank:
                 continue
@@ -160,7 +158,7 @@ class Preemption(Leeway):
                 if is_for_guest and method is Method.FREEZE:
                     break
                 had_enough, price = answer
-                key = (had_enough, state.name not in over, -state.rule.rank, price, -started)
+                key = had_enough, place_of(state, over, price, started)
                 if best is None or key < best:
                     best, chosen = key, (ticket, method, had_enough)
                 break  # the first one that can be done
@@ -183,8 +181,7 @@ class Preemption(Leeway):
     def stoppable(self, now: float) -> list[Ticket]:
         """List the tickets of lesser bands that could be frozen in their slots.
 
-        The one that should be first, as for slots: of a band that has more than its share, of the
-        least urgent band, that was frozen for the shortest time, that began last.
+        The one that should be first at the front, as for slots; see `place_of`.
         """
         over = self._order.over_share()
         able = []
@@ -193,9 +190,7 @@ class Preemption(Leeway):
                 continue
             answer = self._price(Method.FREEZE, ticket, state, started, now)
             if answer is not None and not answer[0]:
-                able.append(
-                    ((state.name not in over, -state.rule.rank, answer[1], -started), ticket)
-                )
+                able.append((place_of(state, over, answer[1], started), ticket))
         able.sort(key=lambda each: each[0])
         return [ticket for _, ticket in able]
 

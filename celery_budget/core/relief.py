@@ -20,6 +20,9 @@ from celery_budget.policy.preemption import Method
 #: aside count here.
 Running = Mapping[Ticket, tuple[BandState, object, float, float, float, int, tuple[int, ...]]]
 
+#: Among those that may give way; see `place_of`.
+Place = tuple[bool, int, float, float]
+
 
 class Relief:
     """Lets tickets of one worker leave for what they take.
@@ -136,13 +139,12 @@ class Relief:
     def _able(self, bands: Container[str], now: float) -> list[tuple[Ticket, Method]]:
         """List who may leave and how, who should leave first at the front."""
         over = self._order.over_share()
-        able: list[tuple[tuple[bool, int, float, float], Ticket, Method]] = []
+        able: list[tuple[Place, Ticket, Method]] = []
         for ticket, (state, _, started, *_rest) in self._running.items():
             method = self._way(ticket, started, now) if state.name in bands else None
             if method is not None:
                 price = self._departures.price(ticket, method, now - started)
-                key = (state.name not in over, -state.rule.rank, price, -started)
-                able.append((key, ticket, method))
+                able.append((place_of(state, over, price, started), ticket, method))
         able.sort(key=lambda each: each[0])
         return [(ticket, method) for _, ticket, method in able]
 
@@ -150,12 +152,43 @@ class Relief:
         self, able: Iterable[tuple[Ticket, Method]], account: str, now: float
     ) -> list[Yield | Evict]:
         """Ask tickets to leave, whether or not anybody waits for their slots."""
-        asked: list[Yield | Evict] = []
-        for ticket, method in able:
-            self._departures.ask(ticket, method, now, bound_for=account)
-            kind = Yield if method is Method.CHECKPOINT else Evict
-            asked.append(kind(ticket, account=account))
-        return asked
+        return [self.release(ticket, method, now, bound_for=account) for ticket, method in able]
+
+    def release(
+        self,
+        ticket: Ticket,
+        method: Method,
+        now: float,
+        *,
+        cause: Ticket | None = None,
+        is_for_guest: bool = False,
+        bound_for: str | None = None,
+    ) -> Yield | Evict:
+        """Let a running ticket leave its slot.
+
+        Args:
+            ticket: May leave.
+            method: How, not by freezing.
+            now: Unix seconds.
+            cause: The ticket that needs the slot, if it is here.
+            is_for_guest: Whether it is for an urgent ticket of another worker.
+            bound_for: For what it takes it is to leave; see `Departures.ask`.
+        """
+        self._departures.ask(ticket, method, now, bound_for=bound_for)
+        kind = Yield if method is Method.CHECKPOINT else Evict
+        return kind(ticket, cause, bound_for or "", is_for_guest)
+
+
+def place_of(state: BandState, over: Container[str], price: float, started: float) -> Place:
+    """Tell when it is a running ticket's turn to give way: before all that have a larger place.
+
+    Args:
+        state: Of its band.
+        over: Names of the bands that have more than their shares; they go first.
+        price: What it costs the ticket, seconds.
+        started: When it did, Unix seconds; who came last goes first.
+    """
+    return state.name not in over, -state.rule.rank, price, -started
 
 
 def _capacities(ticket: Ticket, costs: tuple[int, ...]) -> Iterator[tuple[Allowance, int]]:

@@ -97,6 +97,7 @@ class Roster(Census):
         self._holding = Holding()
         self._running: dict[Ticket, Run] = {}
         self._node = None if pressure is None else Node(pressure)
+        self._processors = None if self._node is None else self._node.processors
         self._throttling = Throttling(
             self._order.bands, self._running, is_watched=pressure is not None
         )
@@ -223,8 +224,8 @@ class Roster(Census):
         ]
         self._holding.add(entry)
         self._queue(state, entry)
-        if self._node is not None and self._node.processors is not None and state.is_lesser:
-            self._node.processors.is_changed = True
+        if self._processors is not None and state.is_lesser:
+            self._processors.is_changed = True
 
     def _queue(self, state: BandState, entry: Entry) -> None:
         queue = state.queue

@@ -47,8 +47,8 @@ class Shelter(Roster):
         node = self._node
         assert node is not None
         node.look(sample, using, now)
-        if use is not None and node.processors is not None:
-            node.processors.look(use)
+        if use is not None and self._processors is not None:
+            self._processors.look(use)
         self._throttling.shortage = node.pressure.shortage
         closed = set()
         for state in self._order.bands:

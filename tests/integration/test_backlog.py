@@ -53,6 +53,16 @@ def fill(fleet: Fleet, shop: ModuleType, wait_for: WaitFor, key: str, gate: Path
     wait_for(lambda: fleet.journal.count("started", key=key) == 2, what="full slots")
 
 
+def heap_up(fleet: Fleet, shop: ModuleType, worker: Worker, wait_for: WaitFor, key: str) -> Path:
+    """Let urgent messages lie behind full slots until that counts; give the file that ends it."""
+    gate = fleet.gate()
+    fill(fleet, shop, wait_for, key, gate)
+    for number in range(DEEP):
+        shop.note.apply_async((f"{key} next", number), band="critical")
+    wait_for(lambda: is_held_back(shop, worker), what="a smaller share")
+    return gate
+
+
 def test_a_deep_queue_holds_lesser_work_back_and_an_empty_one_does_not(
     alone: Fleet, wait_for: WaitFor, key: str
 ) -> None:
@@ -63,13 +73,7 @@ def test_a_deep_queue_holds_lesser_work_back_and_an_empty_one_does_not(
     # So that it is known how long they take.
     shop.pause.apply_async((f"{key} first", 0.3), band="critical")
     wait_for(lambda: alone.journal.count("ended", key=f"{key} first") == 1, what="the first")
-    gate = alone.gate()
-    fill(alone, shop, wait_for, key, gate)
-    for number in range(DEEP):
-        shop.note.apply_async((f"{key} next", number), band="critical")
-    wait_for(lambda: is_held_back(shop, worker), what="a smaller share")
-
-    gate.touch()
+    heap_up(alone, shop, worker, wait_for, key).touch()
     wait_for(lambda: alone.journal.count("ran", key=f"{key} next") == DEEP, what="all of them")
     wait_for(lambda: is_free(shop, worker), what="all slots again")
 
@@ -146,12 +150,7 @@ def test_lost_connections_leave_none_behind(alone: Fleet, wait_for: WaitFor, key
                 what="a reconnect",
             )
             wait_for(lambda: is_free(shop, worker), what="an answer")
-        gate = alone.gate()
-        fill(alone, shop, wait_for, key, gate)
-        for number in range(DEEP):
-            shop.note.apply_async((f"{key} next", number), band="critical")
-        wait_for(lambda: is_held_back(shop, worker), what="a smaller share")
-        gate.touch()
+        heap_up(alone, shop, worker, wait_for, key).touch()
         wait_for(lambda: alone.journal.count("ran", key=f"{key} next") == DEEP, what="all of them")
 
         wait_for(lambda: proxy.links <= most, what="no more connections than before")
