@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from celery_budget.core.accounting import Account
+from celery_budget.core.account import Account
 from celery_budget.embedded import RedisServer
 from celery_budget.stores.redis.connect import connect
 from celery_budget.stores.redis.ledger import RedisLedger

@@ -16,7 +16,7 @@ from celery_budget.units import format_amount, format_seconds
 if TYPE_CHECKING:
     from celery import Celery
 
-    from celery_budget.core.accounting import Account
+    from celery_budget.core.account import Account
 
 #: The lease does not matter to one who only looks.
 _NO_LEASE = 0

@@ -10,7 +10,7 @@ from heapq import heappop, heappush
 from math import inf
 from types import MappingProxyType
 
-from celery_budget.core.accounting import AHEAD
+from celery_budget.core.account import AHEAD
 from celery_budget.core.admission import Group, Verdict
 from celery_budget.core.allowance import KEPT_S, Allowance
 from celery_budget.core.calendar import Calendar

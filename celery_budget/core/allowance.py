@@ -9,7 +9,7 @@ from heapq import heappop
 from math import inf
 from typing import TYPE_CHECKING
 
-from celery_budget.core.accounting import AHEAD, Account, AccountRule
+from celery_budget.core.account import AHEAD, Account, AccountRule
 from celery_budget.core.standing import NONE, Standing
 from celery_budget.policy.budget import Action, BudgetRule
 from celery_budget.policy.envelope import DEADLINE

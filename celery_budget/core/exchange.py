@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import NamedTuple
 
-from celery_budget.core.accounting import MOST, AccountRule, Known, Want
+from celery_budget.core.account import MOST, AccountRule, Known, Want
 from celery_budget.core.standing import NONE, Standing, problem_of
 
 #: Bounds the time for which one exchange keeps the ledger busy. On Redis an account costs 30 us,

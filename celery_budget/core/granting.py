@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import floor, inf
 
-from celery_budget.core.accounting import AHEAD, MOST, Account, Want
+from celery_budget.core.account import AHEAD, MOST, Account, Want
 
 
 def grant(account: Account, worker: str, wants: tuple[Want, ...], asked_until: int) -> int:

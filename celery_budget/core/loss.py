@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Container
 
-from celery_budget.core.accounting import AccountRule, Known, advance, opened
+from celery_budget.core.account import AccountRule, Known
+from celery_budget.core.accounting import advance, opened
 from celery_budget.core.allowance import Allowance
 from celery_budget.core.exchange import Granted, Line
 

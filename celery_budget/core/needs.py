@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import inf, log
 
-from celery_budget.core.accounting import AHEAD, Want
+from celery_budget.core.account import AHEAD, Want
 from celery_budget.core.admission import Group
 from celery_budget.core.allowance import Allowance
 from celery_budget.core.standing import NONE, Standing

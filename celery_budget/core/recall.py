@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from celery_budget.core.accounting import MOST, Account
+from celery_budget.core.account import MOST, Account
 from celery_budget.core.standing import NONE, Standing
 
 

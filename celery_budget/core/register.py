@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Iterable
 
-from celery_budget.core.accounting import AccountRule
+from celery_budget.core.account import AccountRule
 from celery_budget.core.allowance import Allowance
 from celery_budget.core.exchange import MOST_LINES
 from celery_budget.policy.budget import BudgetRule

@@ -13,7 +13,7 @@ from heapq import nlargest
 from threading import Lock
 
 from celery_budget.core import accounting, granting, recall
-from celery_budget.core.accounting import Account
+from celery_budget.core.account import Account
 from celery_budget.core.exchange import Answer, Granted, Line, Report
 from celery_budget.core.guests import part
 from celery_budget.policy.live import Live

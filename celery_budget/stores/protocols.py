@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
-from celery_budget.core.accounting import Account
+from celery_budget.core.account import Account
 from celery_budget.core.exchange import Answer, Report
 from celery_budget.core.lesson import Lesson
 from celery_budget.core.season import Rows

@@ -8,16 +8,8 @@ from __future__ import annotations
 from time import monotonic
 from typing import TYPE_CHECKING, Protocol
 
-from celery_budget.board import (
-    CELLS,
-    Board,
-    Flag,
-    LocalBoard,
-    PoolKind,
-    SharedBoard,
-    Usage,
-    charged,
-)
+from celery_budget.board import CELLS, Board, Flag, PoolKind, SharedBoard, Usage, charged
+from celery_budget.local_board import LocalBoard
 from celery_budget.worker import seams
 from celery_budget.worker.eventer import BillingEventer
 from celery_budget.worker.slots import Metered

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from celery_budget.core.accounting import AccountRule, Known, Want
+from celery_budget.core.account import AccountRule, Known, Want
 from celery_budget.core.exchange import Answer, Granted, Line, Report
 from celery_budget.core.standing import NONE, Standing
 from celery_budget.stores.protocols import Ledger

@@ -10,7 +10,7 @@ from dataclasses import replace
 from random import Random
 from typing import NamedTuple
 
-from celery_budget.core.accounting import AHEAD, MOST, AccountRule, Known, Want
+from celery_budget.core.account import AHEAD, MOST, AccountRule, Known, Want
 from celery_budget.core.exchange import Line, Report
 from celery_budget.core.standing import NONE, ByRank, Standing
 

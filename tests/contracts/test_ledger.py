@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from celery_budget.core.accounting import GONE_KEPT_US, MOST_GONE, AccountRule, Known
+from celery_budget.core.account import AccountRule, Known
+from celery_budget.core.accounting import GONE_KEPT_US, MOST_GONE
 from celery_budget.core.exchange import Line
 from tests.contracts.fleet import (
     CAPACITY,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celery_budget.core.accounting import Known
+from celery_budget.core.account import Known
 from tests.contracts.fleet import (
     CAPACITY,
     DAY,

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 from redis import Redis
 
-from celery_budget.core.accounting import AccountRule, Want
+from celery_budget.core.account import AccountRule, Want
 from celery_budget.core.exchange import Granted, Line, Report
 from celery_budget.core.standing import Standing
 from celery_budget.stores.memory import MemoryLedger

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import pytest
 from redis import Redis
 
-from celery_budget.core.accounting import MOST_GONE, AccountRule
+from celery_budget.core.account import AccountRule
+from celery_budget.core.accounting import MOST_GONE
 from celery_budget.core.exchange import MOST_LINES, Line
 from celery_budget.embedded import RedisServer
 from celery_budget.errors import LedgerUnavailable

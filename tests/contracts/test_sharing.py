@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from celery_budget.core.accounting import AHEAD, AccountRule
+from celery_budget.core.account import AHEAD, AccountRule
 from celery_budget.core.exchange import Line
 from tests.contracts.fleet import (
     CAPACITY,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from celery_budget.core.accounting import AccountRule
+from celery_budget.core.account import AccountRule
 from tests.contracts.fleet import (
     CAPACITY,
     DAY,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from celery_budget.core.accounting import AHEAD, AccountRule, Want
+from celery_budget.core.account import AHEAD, AccountRule, Want
 from celery_budget.core.exchange import Answer, Line, Report
 from celery_budget.stores.memory import MemoryLedger
 from tests.properties.virtual import repeatable

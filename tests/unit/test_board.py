@@ -6,16 +6,8 @@ import os
 
 import pytest
 
-from celery_budget.board import (
-    CHARGES,
-    MOST,
-    REMEMBERED,
-    Board,
-    Flag,
-    LocalBoard,
-    SharedBoard,
-    charged,
-)
+from celery_budget.board import CHARGES, MOST, Board, Flag, SharedBoard, charged
+from celery_budget.local_board import REMEMBERED, LocalBoard
 
 FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 

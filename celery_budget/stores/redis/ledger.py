@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import MsgspecError, json, msgpack
 
 from celery_budget.core import accounting
-from celery_budget.core.accounting import Account, AccountRule, Holder, Want
+from celery_budget.core.account import Account, AccountRule, Holder, Want
 from celery_budget.core.exchange import Answer, Granted, Line, Report
 from celery_budget.core.standing import NONE, ByRank, Standing
 from celery_budget.errors import LedgerUnavailable

@@ -12,9 +12,10 @@ from celery import Celery
 from celery.app.trace import build_tracer
 
 from celery_budget import BudgetError, NotInTask, OptionError, budget
-from celery_budget.board import Flag, LocalBoard, PoolKind, Usage
+from celery_budget.board import Flag, PoolKind, Usage
 from celery_budget.child.meter import Meter
 from celery_budget.errors import AmountError, UnknownResource
+from celery_budget.local_board import LocalBoard
 
 RUN = 2
 RESOURCES = ("cpu", "network", "tokens", "usd")

@@ -11,9 +11,10 @@ from celery.app.trace import build_tracer
 from kombu.exceptions import ContentDisallowed, EncodeError
 
 from celery_budget import NotInTask, budget, install
-from celery_budget.board import YIELDED, Flag, LocalBoard, PoolKind
+from celery_budget.board import YIELDED, Flag, PoolKind
 from celery_budget.child.meter import Meter
 from celery_budget.errors import CheckpointTooLarge, NotInstalled
+from celery_budget.local_board import LocalBoard
 
 RUN = 2
 

@@ -16,9 +16,10 @@ from celery import Celery
 from celery.app.trace import build_tracer
 from celery.exceptions import Ignore, Reject, Retry, SoftTimeLimitExceeded
 
-from celery_budget.board import CHARGES, LocalBoard, PoolKind, Usage
+from celery_budget.board import CHARGES, PoolKind, Usage
 from celery_budget.child.execution import execution
 from celery_budget.child.meter import Meter
+from celery_budget.local_board import LocalBoard
 
 RESOURCES = ("cpu", "io", "memory", "usd")
 

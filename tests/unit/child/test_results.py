@@ -16,9 +16,10 @@ from celery.result import AsyncResult
 from celery.utils import uuid
 
 from celery_budget import Bill, budget, install
-from celery_budget.board import LocalBoard, PoolKind
+from celery_budget.board import PoolKind
 from celery_budget.child.meter import Meter
 from celery_budget.headers import HEADER, Stamp, write
+from celery_budget.local_board import LocalBoard
 
 MEMORY = "cache+memory://"
 RESOURCES = ("cpu", "usd")

@@ -7,7 +7,8 @@ from rich.console import Console
 from celery_budget.cli.fleet import tabulate
 from celery_budget.client.accounts import describe
 from celery_budget.client.fleet import Fleet
-from celery_budget.core.accounting import Account, AccountRule, Holder, Want, opened
+from celery_budget.core.account import Account, AccountRule, Holder, Want
+from celery_budget.core.accounting import opened
 
 DOLLAR = 1_000_000
 DAILY = AccountRule(5 * DOLLAR, 86_400_000_000, turns=True)

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from celery_budget.core.account import MOST, Account, AccountRule, Holder, Known
 from celery_budget.core.accounting import (
     CALENDAR_KEPT_US,
     GONE_KEPT_US,
-    MOST,
-    Account,
-    AccountRule,
-    Holder,
-    Known,
     advance,
     amend,
     forgotten_at,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from celery_budget.core.accounting import AccountRule
+from celery_budget.core.account import AccountRule
 from celery_budget.core.admission import Group
 from celery_budget.core.allowance import Allowance
 from celery_budget.core.exchange import Granted

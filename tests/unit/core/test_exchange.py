@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from celery_budget.core.accounting import MOST, AccountRule, Known, Want
+from celery_budget.core.account import MOST, AccountRule, Known, Want
 from celery_budget.core.exchange import MOST_LINES, Line, Report
 from celery_budget.core.standing import Standing
 

@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from celery_budget.core.accounting import MOST, Account, AccountRule, Holder, Want
+from celery_budget.core.account import MOST, Account, AccountRule, Holder, Want
 from celery_budget.core.granting import grant, is_contended, share
 
 LATER = inf

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 
-from celery_budget.core.accounting import AccountRule, Want
+from celery_budget.core.account import AccountRule, Want
 from celery_budget.core.exchange import Line, Report
 from celery_budget.stores.memory import REPEATED_US, SET_BACK_US, MemoryLedger
 
