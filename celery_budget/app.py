@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from celery_budget.policy.model import Policy
-    from celery_budget.stores.protocols import CheckpointStore
+    from celery_budget.stores.state import State
     from celery_budget.worker.services import Services
 
 #: Where a policy may come from: a path, the same as a dict, or None for the setting.
@@ -63,7 +63,7 @@ class Installation:
         self._app = ref(app)
         self.backend_cls = app.backend_cls
         self._lock = Lock()
-        self._checkpoints: CheckpointStore | None = None
+        self._state: State | None = None
         self.replace(given)
 
     def replace(self, given: Source) -> None:
@@ -110,18 +110,18 @@ class Installation:
         memory = node_memory(app)
         return Services(partial(stores, app), connect_meter, region, self._loaded_us, memory)
 
-    def checkpoints(self) -> CheckpointStore:
-        """Give the store of the app's checkpoints, the same one for all that runs in a process."""
-        if self._checkpoints is None:
-            # Only processes that run tasks with checkpoints get here.
-            from celery_budget.state import checkpoints  # noqa: PLC0415
+    def state(self) -> State:
+        """Give the app's state store, the same one for all that runs in a process."""
+        if self._state is None:
+            # Only processes that use it get here.
+            from celery_budget.state import state  # noqa: PLC0415
 
             app = self._app()
             assert app is not None
             with self._lock:
-                if self._checkpoints is None:
-                    self._checkpoints = checkpoints(app)
-        return self._checkpoints
+                if self._state is None:
+                    self._state = state(app)
+        return self._state
 
 
 def install(app: Celery, policy: Source = None) -> None:
@@ -146,7 +146,7 @@ def install(app: Celery, policy: Source = None) -> None:
     app.task_cls = task_class(app.task_cls)
     amqp_cls = symbol_by_name(app.amqp_cls)
     app.amqp_cls = budgeted(
-        amqp_cls, installation.policy, installation.services, installation.checkpoints
+        amqp_cls, installation.policy, installation.services, installation.state
     )
     app.__dict__.pop("amqp", None)  # made already: the next use makes ours
     app.backend_cls = BACKEND

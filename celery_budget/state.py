@@ -1,4 +1,4 @@
-"""Which store an app's checkpoints are kept in, by its settings."""
+"""Where an app keeps what has to outlive its workers, by its settings."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from celery.exceptions import ImproperlyConfigured
 
 from celery_budget.ledger import MEMORY, NAMESPACE, ledger_url, now_us, store_url
+from celery_budget.stores.state import State
 
 if TYPE_CHECKING:
     from celery import Celery
 
-    from celery_budget.stores.protocols import CheckpointStore
 
 #: The setting; `CELERY_BUDGET_STATE_URL` in Django.
 URL = "budget_state_url"
 
 
-def checkpoints(app: Celery) -> CheckpointStore:
-    """Make the store of an app's checkpoints; it connects when first used.
+def state(app: Celery) -> State:
+    """Make the state store of an app; it connects when first used.
 
     Args:
         app: Its setting `budget_state_url` decides, else where its ledger is.
@@ -30,11 +30,12 @@ def checkpoints(app: Celery) -> CheckpointStore:
     if url == MEMORY:
         from celery_budget.stores.memory_checkpoints import MemoryCheckpoints  # noqa: PLC0415
 
-        return MemoryCheckpoints(now_us)
+        return State(False, MemoryCheckpoints(now_us))
     from celery_budget.stores.redis.checkpoints import RedisCheckpoints  # noqa: PLC0415
     from celery_budget.stores.redis.connect import connect  # noqa: PLC0415
 
-    return RedisCheckpoints(connect(url), app.conf.get(NAMESPACE) or "default")
+    client, namespace = connect(url), app.conf.get(NAMESPACE) or "default"
+    return State(True, RedisCheckpoints(client, namespace))
 
 
 def state_url(app: Celery) -> str:

@@ -24,13 +24,13 @@ from celery_budget.errors import (
     StateUnavailable,
     TaskYielded,
 )
-from celery_budget.stores.protocols import Checkpoint
+from celery_budget.stores.state import Checkpoint
 
 if TYPE_CHECKING:
     from celery import Task
 
     from celery_budget.policy.preemption import PreemptionRule
-    from celery_budget.stores.protocols import CheckpointStore
+    from celery_budget.stores.state import CheckpointStore
 
 logger = get_logger(__name__)
 
@@ -55,10 +55,10 @@ class Progress:
 
     def __init__(self, task: Task) -> None:
         amqp = task.app.amqp
-        if not hasattr(amqp, "checkpoints"):
+        if not hasattr(amqp, "state"):
             raise NotInstalled(str(task.app.main))
         rule: PreemptionRule = amqp.policy().preemption
-        self._store: CheckpointStore = amqp.checkpoints()
+        self._store: CheckpointStore = amqp.state().checkpoints
         self._task_id: str = task.request.id
         self._name: str = task.name
         self._serializer: str = task.serializer

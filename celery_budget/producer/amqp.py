@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from kombu import Queue
 
     from celery_budget.policy.model import Policy
-    from celery_budget.stores.protocols import CheckpointStore
+    from celery_budget.stores.state import State
 
 
 def budgeted(
     base: type[AMQP],
     policy: Callable[[], Policy],
     services: Callable[[], object],
-    checkpoints: Callable[[], CheckpointStore],
+    state: Callable[[], State],
 ) -> type[AMQP]:
     """Derive an AMQP class that routes by band.
 
@@ -39,7 +39,7 @@ def budgeted(
         base: The class the app has now.
         policy: Gives the app's policy; called at the first publish or worker start.
         services: Gives what the app's workers need beside it; the senders' side only carries it.
-        checkpoints: Gives where its tasks keep their progress; for those that run.
+        state: Gives its state store; for tasks that run.
     """
 
     class BudgetAMQP(base):
@@ -56,9 +56,9 @@ def budgeted(
             return services()
 
         @staticmethod
-        def checkpoints() -> CheckpointStore:
-            """Give the store of the app's checkpoints, to running tasks."""
-            return checkpoints()
+        def state() -> State:
+            """Give the app's state store, to running tasks."""
+            return state()
 
         def Queues(self, queues: object, *args: object, **kwargs: object) -> Queues:  # noqa: N802
             known = super().Queues(queues, *args, **kwargs)

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
 
-from celery_budget.stores.protocols import KEPT_S, Checkpoint
+from celery_budget.stores.state import KEPT_S, Checkpoint
 
 
 class MemoryCheckpoints:
@@ -15,8 +15,6 @@ class MemoryCheckpoints:
     Args:
         clock: Gives microseconds.
     """
-
-    is_shared = False
 
     def __init__(self, clock: Callable[[], int]) -> None:
         self._clock = clock

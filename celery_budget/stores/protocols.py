@@ -1,4 +1,4 @@
-"""What a store can do, whatever it is made of; `tests/contracts` holds every one to it."""
+"""What a ledger can do, whatever it is made of; `tests/contracts` holds every one to it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,6 @@ from celery_budget.core.season import Rows
 from celery_budget.core.sketch import Profile
 from celery_budget.core.tally import Recent, Tally
 from celery_budget.policy.live import Live
-
-#: How long a checkpoint is remembered after it was saved, seconds: a week, so that a task which
-#: failed on a Friday can be run again on Monday and go on from there.
-KEPT_S = 7 * 86_400
 
 
 class Ledger(Protocol):
@@ -138,59 +134,8 @@ class ArrivalStore(Protocol):
         ...
 
 
-class Checkpoint(NamedTuple):
-    """Progress of a task, serialized.
-
-    Attributes:
-        content_type: Of the body, as kombu's serializers name it.
-        encoding: Of the body.
-        body: Bytes.
-    """
-
-    content_type: str
-    encoding: str
-    body: bytes
-
-
-class CheckpointStore(Protocol):
-    """The latest checkpoint of each task that has one and has not ended.
-
-    Calls may block for as long as its connection's time-outs allow: tasks make them, and a
-    worker's main loop makes none. A checkpoint is kept for `KEPT_S` after it was saved.
-
-    Attributes:
-        is_shared: Whether what one process saves can be loaded by another one.
-    """
-
-    is_shared: bool
-
-    def save(self, task_id: str, checkpoint: Checkpoint) -> None:
-        """Put a checkpoint in the place of the one before.
-
-        Raises:
-            StateUnavailable: it cannot be reached, or did not answer in time.
-        """
-        ...
-
-    def load(self, task_id: str) -> Checkpoint | None:
-        """Give the latest checkpoint of a task; None when there is none.
-
-        Raises:
-            StateUnavailable: it cannot be reached, or did not answer in time.
-        """
-        ...
-
-    def forget(self, task_id: str) -> None:
-        """Drop the checkpoint of a task, if there is one.
-
-        Raises:
-            StateUnavailable: it cannot be reached, or did not answer in time.
-        """
-        ...
-
-
 class Stores(NamedTuple):
-    """What a fleet remembers, in one place.
+    """What a fleet keeps in its ledger, in one place.
 
     Attributes:
         ledger: Its accounts.

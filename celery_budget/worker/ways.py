@@ -104,9 +104,9 @@ def _obstacle_to_checkpoint(consumer: Consumer) -> str:
     if kind is None or kind is PoolKind.SOLO:
         return "only the pools prefork, threads, gevent and eventlet can (--pool)"
     try:
-        store = consumer.app.amqp.checkpoints()
+        state = consumer.app.amqp.state()
     except ImproperlyConfigured as error:
         return str(error)
-    if kind is PoolKind.PREFORK and not store.is_shared:
+    if kind is PoolKind.PREFORK and not state.is_shared:
         return "the children of a prefork pool do not share memory:// (budget_state_url)"
     return ""

@@ -11,9 +11,9 @@ from redis import Redis
 
 from celery_budget.errors import StateUnavailable
 from celery_budget.stores.memory_checkpoints import MemoryCheckpoints
-from celery_budget.stores.protocols import KEPT_S, Checkpoint, CheckpointStore
 from celery_budget.stores.redis.checkpoints import RedisCheckpoints
 from celery_budget.stores.redis.connect import connect
+from celery_budget.stores.state import KEPT_S, Checkpoint, CheckpointStore
 from tests.servers import Broker
 
 _namespaces = count()

@@ -1,4 +1,4 @@
-"""Which store of checkpoints an app's settings name; none of them is connected to."""
+"""Which state store an app's settings name; none of them is connected to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 from celery import Celery
 from celery.exceptions import ImproperlyConfigured
 
-from celery_budget.state import checkpoints, state_url
+from celery_budget.state import state, state_url
 from celery_budget.stores.memory_checkpoints import MemoryCheckpoints
 from celery_budget.stores.redis.checkpoints import RedisCheckpoints
 
@@ -54,7 +54,10 @@ def test_what_is_no_store_is_refused_without_its_password() -> None:
 
 def test_the_store_is_what_the_url_says() -> None:
     """In memory for one process, else on Redis; neither connects here."""
-    assert isinstance(
-        checkpoints(app("memory://", budget_state_url="memory://")), MemoryCheckpoints
-    )
-    assert isinstance(checkpoints(app("redis://nobody:1")), RedisCheckpoints)
+    alone = state(app("memory://", budget_state_url="memory://"))
+    shared = state(app("redis://nobody:1"))
+
+    assert isinstance(alone.checkpoints, MemoryCheckpoints)
+    assert not alone.is_shared
+    assert isinstance(shared.checkpoints, RedisCheckpoints)
+    assert shared.is_shared

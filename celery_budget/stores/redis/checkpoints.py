@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from msgspec import msgpack
 
 from celery_budget.errors import StateUnavailable
-from celery_budget.stores.protocols import KEPT_S, Checkpoint
 from celery_budget.stores.redis.connect import prefix, translated
+from celery_budget.stores.state import KEPT_S, Checkpoint
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -21,8 +21,6 @@ class RedisCheckpoints:
         client: Of a server of any version that Celery takes.
         namespace: Keeps fleets on one server apart.
     """
-
-    is_shared = True
 
     def __init__(self, client: Redis, namespace: str) -> None:
         self._client = client
